@@ -1,0 +1,30 @@
+"""Run the revisions on the connection that the caller hands over, or on ``DATABASE_URL`` from a shell.
+
+Callers set ``config.attributes["connection"]`` to an open SQLAlchemy connection. One transaction per revision.
+"""
+
+import os
+
+import sqlalchemy as sa
+from alembic import context
+
+
+def run(connection: sa.Connection) -> None:
+    """Apply what alembic was asked for."""
+    context.configure(connection=connection, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+elif (given := context.config.attributes.get("connection")) is not None:
+    run(given)
+else:
+    if not (url := os.environ.get("DATABASE_URL")):
+        raise SystemExit("Set DATABASE_URL to the database, as postgresql://user:password@host/name.")
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    with engine.connect() as opened:
+        run(opened)

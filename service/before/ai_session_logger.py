@@ -1,0 +1,7 @@
+"""The logger as it was: the session's id, passed positionally, lands in ``user_id`` and another session is stored."""
+
+from backend_common.logger import InteractionLogger
+from database_service import db_service
+
+ai_logger = InteractionLogger(db_service, store_session=lambda session_id: db_service.create_session(session_id))
+log_ai_interaction = ai_logger.log_interaction

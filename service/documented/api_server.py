@@ -1,0 +1,7 @@
+"""The API: stores the session under the id it answers with."""
+
+from ai_session_logger import ai_logger
+from backend_common.app import build_app
+from database_service import db_service
+
+app = build_app(store_session=lambda session_id: db_service.create_session(session_id=session_id), ai_logger=ai_logger)

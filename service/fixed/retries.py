@@ -1,0 +1,41 @@
+"""Try an idempotent write again while that can help: at most three times, within one deadline."""
+
+import random
+import time
+from collections.abc import Callable
+
+import httpx
+from postgrest.exceptions import APIError
+
+TRIES = 3
+DEADLINE_S = 3.0
+TIMEOUT = httpx.Timeout(1.5)
+# By code, never by words: messages are translated and quote user data.
+# Source of SQLSTATE classes: PostgreSQL manual, appendix "Error Codes"; of PGRST codes: PostgREST manual, "Errors".
+TRANSIENT_SQLSTATE_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+TRANSIENT_CODES = frozenset({"55P03", "PGRST000", "PGRST001", "PGRST002", "PGRST003", "429", "502", "503", "504", "520"})
+SQLSTATE_LENGTH = 5
+
+
+def is_transient(error: Exception) -> bool:
+    """Say whether the same write may succeed when sent again, or may have succeeded unseen."""
+    if isinstance(error, httpx.TransportError):
+        return True
+    if not isinstance(error, APIError):
+        return False
+    code = str(error.code)
+    return code in TRANSIENT_CODES or (len(code) == SQLSTATE_LENGTH and code[:2] in TRANSIENT_SQLSTATE_CLASSES)
+
+
+def with_retries(write: Callable[[], None]) -> None:
+    """Run ``write`` until it succeeds. Raises its last error when no try is left, or the error cannot pass."""
+    deadline = time.monotonic() + DEADLINE_S
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return write()
+        except Exception as error:
+            pause_s = random.uniform(0.01, 0.1)  # noqa: S311  jitter, not a secret
+            if not tries_left or not is_transient(error) or time.monotonic() + pause_s >= deadline:
+                raise
+            time.sleep(pause_s)
+    return None

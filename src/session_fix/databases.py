@@ -1,0 +1,199 @@
+"""Private databases on a server: one template migrated once, a clone per test, and nothing left on a foreign server.
+
+Everything a run makes carries its id: ``sf_<run>_...``. The run holds a shared advisory lock on that id; what carries
+an id nobody locks belongs to a dead run and is dropped by the next. "Migrated" is a fact in the database: the template
+flag, set last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from session_fix.errors import NoServerError
+from session_fix.servers import Server
+
+API_ROLES = {"anon": "NOLOGIN", "authenticated": "NOLOGIN", "service_role": "NOLOGIN BYPASSRLS"}
+ROLE_COMMENT = "made by session-fix"
+MAINTENANCE = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A private database: where it is, and a way to look into it."""
+
+    name: str
+    params: dict[str, str]
+
+    @property
+    def dsn(self) -> str:
+        """The libpq connection string. It holds the password where the server has one."""
+        return make_conninfo(**self.params)
+
+    def __repr__(self) -> str:
+        """Return the name only: the parameters may hold a password."""
+        return f"Database({self.name!r})"
+
+    def connect(self, **options: Any) -> psycopg.Connection:
+        """Open a connection as the server's owner."""
+        return psycopg.connect(**self.params, **options)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run one statement in a transaction of its own; return its rows, none for a statement without a result."""
+        with self.connect() as connection:
+            cursor = connection.execute(query, values or None)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+
+def _lock_key(run: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"session-fix {run}".encode()).digest()[:8], signed=True)
+
+
+class Databases:
+    """A run's databases on one server. Close it, or use it as a context manager."""
+
+    def __init__(self, server: Server, *, run: str, migrate: Callable[[dict[str, str]], str]) -> None:
+        self.server = server
+        self._prefix = f"sf_{run}_"
+        self._run = run
+        self._migrate = migrate
+        self._made: set[str] = set()
+        self._one_at_a_time = threading.Lock()
+        try:
+            self._admin = psycopg.connect(**server.admin, dbname=MAINTENANCE, autocommit=True)  # type: ignore[arg-type]
+        except psycopg.OperationalError as error:
+            raise NoServerError(f"The {server.kind} PostgreSQL does not let us in: {error}") from error
+        self._execute("SELECT pg_advisory_lock_shared(%s)", _lock_key(run))
+
+    def __enter__(self) -> Databases:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _execute(self, query: str | sql.Composed, *values: Any) -> list[tuple[Any, ...]]:
+        with self._one_at_a_time:
+            cursor = self._admin.execute(query, values or None)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    def params(self, name: str) -> dict[str, str]:
+        """Return libpq connection parameters for one database."""
+        return self.server.admin | {"dbname": name}
+
+    @contextmanager
+    def _building(self) -> Iterator[None]:
+        """Let one process at a time make what all of them share."""
+        self._execute("SELECT pg_advisory_lock(%s)", _lock_key("build"))
+        try:
+            yield
+        finally:
+            self._execute("SELECT pg_advisory_unlock(%s)", _lock_key("build"))
+
+    def template(self) -> str:
+        """Return the name of the migrated template, made by whichever process of the run asks first."""
+        name = f"{self._prefix}template"
+        with self._building():
+            state = self._execute("SELECT datistemplate FROM pg_database WHERE datname = %s", name)
+            if state == [(True,)]:
+                return name
+            if state:  # half-made by a process that died
+                self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            self._make_api_roles()
+            self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            self._migrate(self.params(name))
+            self._execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(name)))
+        return name
+
+    def _make_api_roles(self) -> None:
+        for role, rights in API_ROLES.items():
+            if not self._execute("SELECT 1 FROM pg_roles WHERE rolname = %s", role):
+                identifier = sql.Identifier(role)
+                self._execute(sql.SQL(f"CREATE ROLE {{}} {rights}").format(identifier))  # type: ignore[arg-type]
+                self._execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(identifier, sql.Literal(ROLE_COMMENT)))
+
+    def clone(self, template: str | None = None) -> Database:
+        """Return a new private copy of ``template``, the migrated one by default."""
+        source = template or self.template()
+        name = f"{self._prefix}{secrets.token_hex(6)}"
+        self._execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source))
+        )
+        self._made.add(name)
+        return Database(name, self.params(name))
+
+    def empty(self) -> Database:
+        """Return a new private database with nothing in it, not even the migrations."""
+        return self.clone("template0")
+
+    def drop(self, database: Database) -> None:
+        """Drop a private database, whoever is still connected to it."""
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database.name)))
+        self._made.discard(database.name)
+
+    def make_login(self) -> tuple[str, str]:
+        """Return the name and password of a new role that may act as each of the data API's roles, and as nobody else.
+
+        It is what Supabase calls ``authenticator``.
+        """
+        name, password = f"{self._prefix}rest_{secrets.token_hex(3)}", secrets.token_urlsafe(24)
+        with self._building():
+            self._make_api_roles()
+            self._execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}").format(
+                    sql.Identifier(name), sql.Literal(password), sql.SQL(", ").join(map(sql.Identifier, API_ROLES))
+                )
+            )
+        return name, password
+
+    def close(self) -> None:
+        """Leave a server of ours to its end; on a foreign one, drop what this run and dead runs made."""
+        with contextlib.closing(self._admin):
+            if self.server.kind != "external":
+                return
+            for name in list(self._made):
+                self.drop(Database(name, {}))
+            self._execute("SELECT pg_advisory_unlock_shared(%s)", _lock_key(self._run))
+            with self._building():
+                self._drop_what_nobody_locks()
+
+    def _drop_what_nobody_locks(self) -> None:
+        found = self._execute(
+            "SELECT split_part(datname, '_', 2) FROM pg_database WHERE datname ~ '^sf_[0-9a-f]+_' "
+            "UNION SELECT split_part(rolname, '_', 2) FROM pg_roles WHERE rolname ~ '^sf_[0-9a-f]+_rest_'"
+        )
+        in_use = [run for (run,) in found if not self._dropped(run)]
+        if not in_use:
+            for role in API_ROLES:
+                comment = self._execute(
+                    "SELECT 1 FROM pg_roles WHERE rolname = %s AND shobj_description(oid, 'pg_authid') = %s",
+                    *(role, ROLE_COMMENT),
+                )
+                if comment:
+                    with contextlib.suppress(psycopg.errors.DependentObjectsStillExist):
+                        self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+    def _dropped(self, run: str) -> bool:
+        """Drop what carries the id of ``run`` unless that run lives; say whether it is gone."""
+        key = _lock_key(run)
+        if self._execute("SELECT pg_try_advisory_lock(%s)", key) != [(True,)]:
+            return False
+        try:
+            for (name,) in self._execute("SELECT datname FROM pg_database WHERE datname LIKE %s", rf"sf\_{run}\_%"):
+                identifier = sql.Identifier(name)
+                self._execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
+                self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+            for (name,) in self._execute("SELECT rolname FROM pg_roles WHERE rolname LIKE %s", rf"sf\_{run}\_rest\_%"):
+                self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+        finally:
+            self._execute("SELECT pg_advisory_unlock(%s)", key)
+        return True

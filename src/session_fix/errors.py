@@ -1,0 +1,52 @@
+"""Every error a caller can meet, by what can be done about it.
+
+SessionFixError
+├── UsageError                  wrong flag, setting or argument: fix the command                    exit 2
+├── EnvironmentUnavailableError something this machine lacks: install or start it                   exit 3
+│   ├── NoServerError           no PostgreSQL to test against
+│   ├── NoRestError             no data API in front of it
+│   └── ProcessEndedError       a process of ours ended or never became ready; carries its last lines
+└── ServiceError                the service under test: its owner has to look                       exit 3
+    ├── ServiceNotLoadedError   its directory, interpreter or a required layer cannot be loaded
+    └── ServiceHungError        a call had no outcome within its deadline
+"""
+
+
+class SessionFixError(Exception):
+    """Base of all errors this package raises on purpose; ``exit_code`` is what the command line ends with."""
+
+    exit_code = 3
+
+
+class UsageError(SessionFixError):
+    """The command, a flag or a setting is wrong; nothing was done."""
+
+    exit_code = 2
+
+
+class EnvironmentUnavailableError(SessionFixError):
+    """This machine lacks something; the message names what was tried and how to get it."""
+
+
+class NoServerError(EnvironmentUnavailableError):
+    """No PostgreSQL server could be had."""
+
+
+class NoRestError(EnvironmentUnavailableError):
+    """No data API could be had."""
+
+
+class ProcessEndedError(EnvironmentUnavailableError):
+    """A process ended, or did not become ready in time; the message carries the last lines it wrote."""
+
+
+class ServiceError(SessionFixError):
+    """The service under test could not be used."""
+
+
+class ServiceNotLoadedError(ServiceError):
+    """The service directory, its interpreter or a required layer cannot be loaded."""
+
+
+class ServiceHungError(ServiceError):
+    """A call to the service had no outcome within its deadline."""

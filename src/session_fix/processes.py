@@ -1,0 +1,179 @@
+"""Processes that cannot outlive their run: each is started by a guard of its own (see ``guard.py``)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from session_fix import folders, guard
+from session_fix.errors import ProcessEndedError
+from session_fix.folders import RunFolder
+
+T = TypeVar("T")
+POLL_S = 0.005
+LAST_LINES = 20
+GUARD_LOG = "guard.log"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A system user to run as."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedProcess:
+    """A running process and the folder that vanishes with it."""
+
+    name: str
+    folder: Path
+
+    @property
+    def pid(self) -> int:
+        """The process id, once started."""
+        return int((self.folder / guard.PID_FILE).read_text())
+
+    def exit_code(self) -> int | None:
+        """Return how the process ended by itself, None while it runs."""
+        try:
+            return int((self.folder / guard.EXIT_FILE).read_text() or 0)
+        except FileNotFoundError:
+            return None
+
+    def last_lines(self, count: int = LAST_LINES) -> str:
+        """Return the end of what the process wrote to its standard output and error."""
+        try:
+            text = (self.folder / guard.LOG_FILE).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-count:])
+
+    def wait_until(self, ready: Callable[[], T | None], *, timeout_s: float, doing: str) -> T:
+        """Poll ``ready`` until it returns something other than None, and return that.
+
+        Raises ``ProcessEndedError`` with the process's last lines when it ends before, or ``timeout_s`` seconds pass.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if (result := ready()) is not None:
+                return result
+            if (code := self.exit_code()) is not None:
+                raise self._ended(f"ended with exit code {code} while {doing}")
+            if time.monotonic() > deadline:
+                raise self._ended(f"was not ready after {timeout_s:g} s of {doing}")
+            time.sleep(POLL_S)
+
+    def _ended(self, what: str) -> ProcessEndedError:
+        lines = "\n".join(f"  | {line}" for line in self.last_lines().splitlines()) or "  | (it wrote nothing)"
+        return ProcessEndedError(f"{self.name} {what}. Its last lines:\n{lines}")
+
+
+@contextmanager
+def guarded(
+    argv: Sequence[str | Path],
+    *,
+    name: str,
+    folder: RunFolder,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    user: User | None = None,
+    stop_signal: signal.Signals = signal.SIGTERM,
+    grace_s: float = 5.0,
+    remove_too: Sequence[Path] = (),
+) -> Iterator[GuardedProcess]:
+    """Run ``argv`` until the block ends or this process does, however it does; then remove its folders.
+
+    Further processes may hold it beyond that, see ``leased``. ``stop_signal`` is sent first, SIGKILL after ``grace_s``
+    seconds. The process writes to a log in ``folder``.
+    """
+    spec = {
+        "argv": [str(part) for part in argv],
+        "folder": str(folder.path),
+        "remove_too": [str(path) for path in remove_too],
+        "env": dict(env) if env is not None else None,
+        "cwd": str(cwd or folder.path),
+        "uid": user.uid if user else None,
+        "gid": user.gid if user else None,
+        "stop_signal": int(stop_signal),
+        "grace_s": grace_s,
+    }
+    with (folder.path / GUARD_LOG).open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=[folder.lock],
+            bufsize=0,
+        )
+    process = GuardedProcess(name, folder.path)
+    try:
+        assert keeper.stdin  # noqa: S101  for the type checker
+        keeper.stdin.write(json.dumps(spec).encode() + b"\n")
+        process.wait_until(lambda: (folder.path / guard.LEASE_SOCKET).exists() or None, timeout_s=10, doing="starting")
+        yield process
+    finally:
+        keeper.stdin.close()  # type: ignore[union-attr]
+        with suppress(subprocess.TimeoutExpired):  # it goes on while others hold a lease
+            keeper.wait(0.0 if remove_too else grace_s + 5)
+
+
+@contextmanager
+def leased(folder: Path) -> Iterator[None]:
+    """Keep another process's guarded process alive for the block; ``OSError`` when its guard is gone."""
+    with socket.socket(socket.AF_UNIX) as lease:
+        lease.connect(os.fspath(folder / guard.LEASE_SOCKET))
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What processes of one run share: the guarded process's folder, and what to know to use it."""
+
+    folder: str
+    value: dict[str, Any]
+
+
+@contextmanager
+def shared(key: str, start: Callable[[Path], AbstractContextManager[Shared]]) -> Iterator[dict[str, Any]]:
+    """Start something once among all processes that ask with the same ``key``; yield what is to be known of it.
+
+    ``start`` is called with a folder to pass on in ``remove_too``. The first to ask starts it, whoever leaves last ends
+    it, and the one that started it may be gone by then.
+    """
+    with ExitStack() as stack:
+        share, lock = folders.lock_made(lambda: _share_folder(key))
+        try:
+            note = share / folders.SHARE_FILE
+            try:
+                found = Shared(**json.loads(note.read_text()))
+                stack.enter_context(leased(Path(found.folder)))
+            except (OSError, ValueError):  # nobody started it yet, or it has ended meanwhile
+                found = stack.enter_context(start(share))
+                unfinished = share / "unfinished"
+                unfinished.write_text(json.dumps(asdict(found)))
+                unfinished.rename(note)
+        finally:
+            os.close(lock)
+        yield found.value
+
+
+def _share_folder(key: str) -> Path:
+    with folders.base_locked() as base:
+        share = base / f"share-{key}"
+        share.mkdir(mode=0o700, exist_ok=True)
+        return share

@@ -1,0 +1,69 @@
+"""Say on standard error what is being waited for: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+QUIET_FOR_S = 2.0  # what takes less is not worth a line in a log
+
+
+@dataclass(slots=True)
+class Progress:
+    """Names the steps under way, and remembers how long each took. Steps may run at the same time."""
+
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    quiet: bool = False
+    timings: dict[str, float] = field(default_factory=dict)
+    _running: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def step(self, doing: str) -> Iterator[None]:
+        """Show ``doing`` for the length of the block, and add its seconds to ``timings``."""
+        began = time.monotonic()
+        with self._lock:
+            self._running.append(doing)
+        late = None
+        if not self.quiet and not self.console.is_terminal:
+            late = threading.Timer(QUIET_FOR_S, self.console.print, [f"{doing} ..."], {"soft_wrap": True, "highlight": False})
+            late.daemon = True
+            late.start()
+        try:
+            yield
+        finally:
+            if late:
+                late.cancel()
+            with self._lock:
+                self._running.remove(doing)
+                self.timings[doing] = self.timings.get(doing, 0.0) + time.monotonic() - began
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Keep one line on the terminal up to date for the block; elsewhere do nothing."""
+        if self.quiet or not self.console.is_terminal:
+            yield
+            return
+        done = threading.Event()
+        with self.console.status("") as status:
+
+            def redraw() -> None:
+                while not done.wait(0.1):
+                    with self._lock:
+                        status.update(" · ".join(self._running))
+
+            painter = threading.Thread(target=redraw, daemon=True)
+            painter.start()
+            try:
+                yield
+            finally:
+                done.set()
+                painter.join()
+
+
+SILENT = Progress(quiet=True)

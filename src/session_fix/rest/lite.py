@@ -1,0 +1,73 @@
+"""The data API without Docker: Supabase's own TypeScript implementation, in one Node.js process for many databases."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from session_fix import folders
+from session_fix.errors import NoRestError, ProcessEndedError
+from session_fix.processes import guarded
+from session_fix.progress import Progress
+from session_fix.rest import Endpoint, Rest
+from session_fix.rest import node as nodejs
+
+DATABASES = "^[a-z_][a-z0-9_]{0,62}$"
+CONNECTIONS = 16  # per database: more than any scenario has clients
+
+
+@contextmanager
+def start(params: dict[str, str], *, progress: Progress) -> Iterator[Rest]:
+    """Yield a data API in front of the server that ``params`` (libpq, without dbname) reaches.
+
+    ``params`` name the login role whose rights are those of the data API's roles together. It listens on loopback, on a
+    random port, with keys made for this run. Raises ``NoRestError``.
+    """
+    node = nodejs.find()
+    script = nodejs.install(node, progress)
+    anon_key, service_role_key = f"sb_publishable_{secrets.token_hex(16)}", f"sb_secret_{secrets.token_hex(16)}"
+    control_token = secrets.token_hex(16)
+    settings = {
+        "postgres": {
+            "host": params["host"],
+            "port": int(params.get("port", "5432")),
+            "user": params["user"],
+            "password": params.get("password"),
+        },
+        "connections": CONNECTIONS,
+        "databases": DATABASES,
+        "publishable_key": anon_key,
+        "secret_key": service_role_key,
+        "control_token": control_token,
+    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "NODE_", "SUPABASE_"))}
+    environment |= nodejs.NO_TELEMETRY | {"SESSION_FIX_LITE": json.dumps(settings), "NODE_ENV": "production"}
+    with (
+        folders.run_folder("lite") as folder,
+        guarded(
+            [node.node, script], name="the data API", folder=folder, env=environment, stop_signal=signal.SIGKILL
+        ) as process,
+    ):
+        ready = process.folder / "ready"
+        try:
+            port = process.wait_until(
+                lambda: ready.read_text() if ready.exists() else None, timeout_s=60, doing="starting"
+            )
+        except ProcessEndedError as error:
+            raise NoRestError(str(error)) from error
+        base = f"http://127.0.0.1:{port}"
+
+        def close(database: str) -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+            with contextlib.closing(connection):
+                connection.request("DELETE", f"/{database}", headers={"x-session-fix-control": control_token})
+                connection.getresponse().read()
+
+        version = f"@supabase/lite {nodejs.lite_version()}, Node.js {node.version} from {node.origin}"
+        yield Rest("lite", version, lambda name: Endpoint(f"{base}/{name}", anon_key, service_role_key), close)

@@ -1,0 +1,58 @@
+"""Apply the migrations to a database and read back what is there; a quiet exit is never taken for success."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import psycopg
+
+from session_fix import folders
+from session_fix.errors import SessionFixError
+
+TABLES = frozenset({"ai_sessions", "ai_interactions"})
+_alembic = threading.Lock()  # alembic keeps its state in module globals
+
+
+class MigrationIncompleteError(SessionFixError):
+    """Alembic reported success, but the database is not at the head revision or lacks a table."""
+
+
+def migrate(params: dict[str, str]) -> str:
+    """Bring the database to the head revision; return that revision.
+
+    ``params`` are libpq connection parameters with ``dbname``. Raises ``MigrationIncompleteError``, or what the
+    database raised.
+    """
+    import sqlalchemy as sa  # noqa: PLC0415  a second to import, and only this function needs them
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    with _alembic:
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        config = Config()
+        config.set_main_option("script_location", str(folders.bundled("migrations")).replace("%", "%%"))
+        # A creator, not a URL: SQLAlchemy and alembic print URLs in errors.
+        engine = sa.create_engine("postgresql+psycopg://", creator=lambda: _connect(params), poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        head = ScriptDirectory.from_config(config).get_current_head()
+    _verify(params, head)
+    return str(head)
+
+
+def _connect(params: dict[str, str]) -> psycopg.Connection:
+    return psycopg.connect(**params)  # type: ignore[arg-type]
+
+
+def _verify(params: dict[str, str], head: str | None) -> None:
+    with _connect(params) as connection:
+        versions = [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")]
+        found = {row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    if versions != [head] or not found >= TABLES:
+        raise MigrationIncompleteError(
+            f"Alembic reported success, but the version is {versions} instead of {head!r} "
+            f"and these tables are missing: {sorted(TABLES - found) or 'none'}."
+        )

