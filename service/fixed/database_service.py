@@ -15,14 +15,10 @@ import httpx
 from backend_common.client import supabase_client
 from backend_common.rows import DEFAULT_MODEL, interaction_row, session_row
 from postgrest.exceptions import APIError
-from retries import TIMEOUT, with_retries
+from retries import TIMEOUT, expect_row, with_retries
 from supabase import Client, ClientOptions
 
 FOREIGN_KEY_VIOLATION = "23503"  # Source: PostgreSQL manual, appendix "Error Codes"
-
-
-class NotStoredError(Exception):
-    """The data API answered without an error, but not with our row."""
 
 
 class DatabaseService:
@@ -33,9 +29,9 @@ class DatabaseService:
 
     def create_session(self, session_id: str | None = None, user_id: str | None = None) -> str:
         """Store the session unless it is stored; return its id, made here when none is given."""
-        session_id = session_id or str(uuid.uuid4())
+        session_id = (session_id or str(uuid.uuid4())).lower()  # as PostgreSQL shows a uuid
         row = session_row(session_id, user_id)
-        with_retries(lambda: self._store("ai_sessions", row))
+        with_retries(lambda: self._store_session(row))
         return session_id
 
     def log_interaction(
@@ -49,24 +45,28 @@ class DatabaseService:
         """Store the interaction, once however often it is tried; True only when the database holds our row."""
         row = interaction_row(session_id, prompt, response, model_used, tokens_used)
         try:
-            with_retries(lambda: self._store("ai_interactions", row))
+            with_retries(lambda: self._store_interaction(row))
         except APIError as error:
             if error.code != FOREIGN_KEY_VIOLATION:
                 raise
             self.create_session(session_id=session_id)  # it was deleted since it was made sure of
-            with_retries(lambda: self._store("ai_interactions", row))
+            with_retries(lambda: self._store_interaction(row))
         return True
 
-    def _store(self, table: str, row: dict[str, Any]) -> None:
-        """Insert the row unless its id is there. Raises ``NotStoredError`` unless the database shows that id."""
-        stored = self.client.table(table).upsert(row, on_conflict="id", ignore_duplicates=True).execute().data
-        if stored == []:  # an ignored duplicate: a session made before, or an earlier try of ours
-            stored = self._read_back(table, row["id"])
-        if not isinstance(stored, list) or not stored or stored[0].get("id") != row["id"]:
-            raise NotStoredError(f"{table} did not show the row that was sent.")
+    def _insert(self, table: str, row: dict[str, Any]) -> Any:
+        """Insert the row unless its id is there; return what the data API shows of it, [] when it was there."""
+        return self.client.table(table).upsert(row, on_conflict="id", ignore_duplicates=True).execute().data
 
-    def _read_back(self, table: str, row_id: str) -> Any:
-        return self.client.table(table).select("id").eq("id", row_id).execute().data
+    def _store_session(self, row: dict[str, Any]) -> None:
+        stored = self._insert("ai_sessions", row)
+        if stored != []:  # [] is as good as the row: somebody stored it before
+            expect_row(stored, row["id"])
+
+    def _store_interaction(self, row: dict[str, Any]) -> None:
+        stored = self._insert("ai_interactions", row)
+        if stored == []:  # an earlier try of ours arrived after all; believe it when it is seen
+            stored = self.client.table("ai_interactions").select("id").eq("id", row["id"]).execute().data
+        expect_row(stored, row["id"])
 
 
 db_service = DatabaseService(

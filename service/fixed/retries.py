@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 from postgrest.exceptions import APIError
@@ -17,9 +18,19 @@ TRANSIENT_CODES = frozenset({"55P03", "PGRST000", "PGRST001", "PGRST002", "PGRST
 SQLSTATE_LENGTH = 5
 
 
+class NotStoredError(Exception):
+    """The data API answered without an error, but not with our row: a login page with status 200, say."""
+
+
+def expect_row(answer: Any, row_id: str) -> None:
+    """Raise ``NotStoredError`` unless ``answer`` is a list with the row of that id."""
+    if not isinstance(answer, list) or not answer or not isinstance(answer[0], dict) or answer[0].get("id") != row_id:
+        raise NotStoredError("The data API did not show the row that was sent.")
+
+
 def is_transient(error: Exception) -> bool:
     """Say whether the same write may succeed when sent again, or may have succeeded unseen."""
-    if isinstance(error, httpx.TransportError):
+    if isinstance(error, (httpx.TransportError, NotStoredError)):
         return True
     if not isinstance(error, APIError):
         return False

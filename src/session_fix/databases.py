@@ -20,11 +20,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from session_fix.errors import NoServerError
+from session_fix.errors import NoServerError, UsageError
 from session_fix.servers import Server
 
 API_ROLES = {"anon": "NOLOGIN", "authenticated": "NOLOGIN", "service_role": "NOLOGIN BYPASSRLS"}
-ROLE_COMMENT = "made by session-fix"
+OURS = "made by session-fix"
 MAINTENANCE = "postgres"
 
 
@@ -119,17 +119,27 @@ class Databases:
             if not self._execute("SELECT 1 FROM pg_roles WHERE rolname = %s", role):
                 identifier = sql.Identifier(role)
                 self._execute(sql.SQL(f"CREATE ROLE {{}} {rights}").format(identifier))  # type: ignore[arg-type]
-                self._execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(identifier, sql.Literal(ROLE_COMMENT)))
+                self._execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(identifier, sql.Literal(OURS)))
 
-    def clone(self, template: str | None = None) -> Database:
-        """Return a new private copy of ``template``, the migrated one by default."""
+    def clone(self, template: str | None = None, *, name: str | None = None) -> Database:
+        """Return a new private copy of ``template``, the migrated one by default.
+
+        With ``name``, a database of that name is replaced if it was made here; ``UsageError`` if it was not.
+        """
         source = template or self.template()
-        name = f"{self._prefix}{secrets.token_hex(6)}"
-        self._execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source))
-        )
+        name = self._freed(name) if name else f"{self._prefix}{secrets.token_hex(6)}"
+        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source)))
         self._made.add(name)
+        if not name.startswith(self._prefix):
+            self._execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(OURS)))
         return Database(name, self.params(name))
+
+    def _freed(self, name: str) -> str:
+        found = self._execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", name)
+        if found and found != [(OURS,)]:
+            raise UsageError(f"Database {name} exists and was not made by session-fix; name one that may be replaced.")
+        self.drop(Database(name, {}))
+        return name
 
     def empty(self) -> Database:
         """Return a new private database with nothing in it, not even the migrations."""
@@ -176,7 +186,7 @@ class Databases:
             for role in API_ROLES:
                 comment = self._execute(
                     "SELECT 1 FROM pg_roles WHERE rolname = %s AND shobj_description(oid, 'pg_authid') = %s",
-                    *(role, ROLE_COMMENT),
+                    *(role, OURS),
                 )
                 if comment:
                     with contextlib.suppress(psycopg.errors.DependentObjectsStillExist):

@@ -7,23 +7,34 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """A Supabase project's two keys, and the secret that a PostgREST checks their signatures with."""
+
+    anon: str = field(repr=False)
+    service_role: str = field(repr=False)
+    jwt_secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One database's data API: a Supabase project's URL and keys.
+    """One database's data API, without its keys.
 
     ``rest_path`` is where PostgREST's root lies below ``url``: Supabase has it at ``/rest/v1``, a bare PostgREST at "".
     """
 
     url: str
-    anon_key: str = field(repr=False)
-    service_role_key: str = field(repr=False)
     rest_path: str = "/rest/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """A running data API: ``open`` returns a database's endpoint, ``close`` lets go of that database."""
+    """A running data API: ``open`` returns a database's endpoint, ``close`` lets go of that database.
+
+    ``database`` is the name of the only database that it can serve, None when it serves any.
+    """
 
     kind: str
     version: str
     open: Callable[[str], Endpoint]
     close: Callable[[str], None]
+    database: str | None = None

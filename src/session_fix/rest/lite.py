@@ -15,23 +15,27 @@ from session_fix import folders
 from session_fix.errors import NoRestError, ProcessEndedError
 from session_fix.processes import guarded
 from session_fix.progress import Progress
-from session_fix.rest import Endpoint, Rest
+from session_fix.rest import Endpoint, Keys, Rest
 from session_fix.rest import node as nodejs
 
 DATABASES = "^[a-z_][a-z0-9_]{0,62}$"
 CONNECTIONS = 16  # per database: more than any scenario has clients
 
 
+def new_keys() -> Keys:
+    """Return keys for one run, in the form of Supabase's own."""
+    return Keys(f"sb_publishable_{secrets.token_hex(16)}", f"sb_secret_{secrets.token_hex(16)}")
+
+
 @contextmanager
-def start(params: dict[str, str], *, progress: Progress) -> Iterator[Rest]:
+def start(params: dict[str, str], keys: Keys, *, progress: Progress) -> Iterator[Rest]:
     """Yield a data API in front of the server that ``params`` (libpq, without dbname) reaches.
 
     ``params`` name the login role whose rights are those of the data API's roles together. It listens on loopback, on a
-    random port, with keys made for this run. Raises ``NoRestError``.
+    random port. Raises ``NoRestError``.
     """
     node = nodejs.find()
     script = nodejs.install(node, progress)
-    anon_key, service_role_key = f"sb_publishable_{secrets.token_hex(16)}", f"sb_secret_{secrets.token_hex(16)}"
     control_token = secrets.token_hex(16)
     settings = {
         "postgres": {
@@ -42,8 +46,8 @@ def start(params: dict[str, str], *, progress: Progress) -> Iterator[Rest]:
         },
         "connections": CONNECTIONS,
         "databases": DATABASES,
-        "publishable_key": anon_key,
-        "secret_key": service_role_key,
+        "publishable_key": keys.anon,
+        "secret_key": keys.service_role,
         "control_token": control_token,
     }
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "NODE_", "SUPABASE_"))}
@@ -70,4 +74,4 @@ def start(params: dict[str, str], *, progress: Progress) -> Iterator[Rest]:
                 connection.getresponse().read()
 
         version = f"@supabase/lite {nodejs.lite_version()}, Node.js {node.version} from {node.origin}"
-        yield Rest("lite", version, lambda name: Endpoint(f"{base}/{name}", anon_key, service_role_key), close)
+        yield Rest("lite", version, lambda name: Endpoint(f"{base}/{name}"), close)

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import psycopg
+
+# Nothing has to survive a crash of the machine: the data is thrown away.
+UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server and how to reach it as a superuser, or as a role that may create databases and roles.
+    """A running server and how to reach it as a role that may create databases and roles.
 
-    ``admin`` holds libpq connection parameters without ``dbname``; ``kind`` and ``version`` go into every report.
+    ``admin`` holds libpq connection parameters without ``dbname``; ``inside`` those that differ for a container beside
+    it. ``kind`` and ``version`` go into every report.
     """
 
     kind: str
     version: str
-    admin: dict[str, str]
+    admin: dict[str, str] = field(repr=False)
+    inside: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def server_version(admin: dict[str, str]) -> str | None:
+    """Return the version of the server behind these parameters, None while it accepts no connection."""
+    try:
+        with psycopg.connect(**admin, dbname="postgres", connect_timeout=5) as connection:  # type: ignore[arg-type]
+            return str(connection.info.parameter_status("server_version")).split()[0]
+    except psycopg.OperationalError:
+        return None

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-
 from session_fix import folders
 from session_fix.errors import NoServerError, ProcessEndedError
 from session_fix.processes import GuardedProcess, guarded
-from session_fix.servers import Server, docker_container
+from session_fix.servers import UNSAFE_BUT_FAST, Server, docker_container, server_version
 
 DEFAULT_IMAGE = "postgres:18.4"  # a fixed release of the current major, never "latest"
+PORT = 5432
+SETTINGS = UNSAFE_BUT_FAST | {"max_connections": "200"}
 
 
 def missing() -> str | None:
@@ -44,13 +44,14 @@ def start(*, image: str = DEFAULT_IMAGE, remove_too: tuple[Path, ...] = ()) -> I
     if why := missing():
         raise NoServerError(f"No PostgreSQL container: {why}")
     password = secrets.token_urlsafe(24)
+    settings = [part for key, value in SETTINGS.items() for part in ("-c", f"{key}={value}")]
     with (
         folders.run_folder("docker") as folder,
         guarded(
-            [sys.executable, "-m", docker_container.__name__, image, folder.path],
+            [sys.executable, "-m", docker_container.__name__, image, folder.path, str(PORT), "postgres", *settings],
             name=f"the container of {image}",
             folder=folder,
-            env=os.environ | {"SESSION_FIX_PASSWORD": password},
+            env=os.environ | {docker_container.ENVIRONMENT: json.dumps({"POSTGRES_PASSWORD": password})},
             grace_s=30,
             remove_too=remove_too,
         ) as process,
@@ -61,11 +62,11 @@ def start(*, image: str = DEFAULT_IMAGE, remove_too: tuple[Path, ...] = ()) -> I
 def _wait_ready(process: GuardedProcess, password: str) -> Server:
     note = process.folder / docker_container.READY_FILE
     try:
-        admin = process.wait_until(
+        found = process.wait_until(
             lambda: json.loads(note.read_text()) if note.exists() else None, timeout_s=300, doing="starting"
         )
+        admin = {"host": "127.0.0.1", "port": found["port"], "user": "postgres", "password": password}
+        version = process.wait_until(lambda: server_version(admin), timeout_s=60, doing="accepting connections")
     except ProcessEndedError as error:
         raise NoServerError(f"{error}\nPull the image first, or name another in SESSION_FIX_POSTGRES_IMAGE.") from error
-    admin |= {"password": password}
-    with psycopg.connect(**admin, dbname="postgres") as connection:
-        return Server("docker", str(connection.info.parameter_status("server_version")), admin)
+    return Server("docker", version, admin, {"host": found["inside"], "port": str(PORT)})

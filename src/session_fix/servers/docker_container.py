@@ -1,7 +1,9 @@
-"""Hold one PostgreSQL container as long as this process lives; run as ``python -m`` under a guard.
+"""Hold one container as long as this process lives; run as ``python -m`` under a guard.
 
-Writes ``ready.json`` once the server answers. A process of its own, so that SIGKILL of the test run ends the container
-even where testcontainers' reaper image cannot be pulled.
+A process of its own, so that SIGKILL of the test run ends the container even where testcontainers' reaper image cannot
+be pulled. Command line: image, folder, port, then the command to run in it. The container's environment comes as JSON
+in ``SESSION_FIX_CONTAINER``. Once it runs, ``ready.json`` says where: the published port, and the address for other
+containers.
 """
 
 from __future__ import annotations
@@ -13,25 +15,25 @@ import sys
 from pathlib import Path
 
 READY_FILE = "ready.json"
-PORT = 5432
-USER = "postgres"
+ENVIRONMENT = "SESSION_FIX_CONTAINER"
 
 
 def main() -> None:
-    """Start the image named first, with the password in ``SESSION_FIX_PASSWORD``, and wait for SIGTERM."""
-    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415  an extra, and slow to import
+    """Start the container, say where it is, and wait for SIGTERM."""
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415  an extra, and slow to import
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    image, folder = sys.argv[1], Path(sys.argv[2])
-    password = os.environ["SESSION_FIX_PASSWORD"]
-    container = PostgresContainer(image, username=USER, password=password, dbname="postgres", driver=None)
-    container.ports[str(PORT)] = ("127.0.0.1", None)  # testcontainers alone would publish it on every address
-    container.with_tmpfs_mount("/var/lib/postgresql")
+    image, folder, port, *command = sys.argv[1:]
+    container = DockerContainer(image).with_envs(**json.loads(os.environ.pop(ENVIRONMENT)))
+    container.ports[port] = ("127.0.0.1", None)  # testcontainers alone would publish it on every address
+    if command:
+        container.with_command(command)
     with container as running:
-        port = running.get_exposed_port(PORT)
-        unfinished = folder / "unfinished"
-        unfinished.write_text(json.dumps({"host": "127.0.0.1", "port": str(port), "user": USER}))
-        unfinished.rename(folder / READY_FILE)
+        client, identity = running.get_docker_client(), running.get_wrapped_container().id
+        ready = {"port": str(running.get_exposed_port(int(port))), "inside": client.bridge_ip(identity)}
+        unfinished = Path(folder) / "unfinished"
+        unfinished.write_text(json.dumps(ready))
+        unfinished.rename(Path(folder) / READY_FILE)
         while True:
             signal.pause()
 

@@ -17,21 +17,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-
 from session_fix import folders
 from session_fix.errors import NoServerError, ProcessEndedError
 from session_fix.folders import RunFolder
 from session_fix.processes import GuardedProcess, User, guarded
-from session_fix.servers import Server
+from session_fix.servers import UNSAFE_BUT_FAST, Server, server_version
 
 INSTALLS = {"16": "pginstall", "18": "pginstall18"}
 DEFAULT_VERSION = "18"
 SUPERUSER = "postgres"
 ROOT_CACHE = Path("/var/cache/session-fix")
 
-# Nothing here survives a crash of the machine, and nothing has to: the data is thrown away.
-UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 SETTINGS = UNSAFE_BUT_FAST | {
     "listen_addresses": "",
     "max_connections": "200",
@@ -136,17 +132,10 @@ def start(*, version: str = DEFAULT_VERSION, remove_too: tuple[Path, ...] = ()) 
 def _wait_ready(process: GuardedProcess, folder: RunFolder) -> Server:
     admin = {"host": str(folder.path), "port": "5432", "user": SUPERUSER}
 
-    def server_version() -> str | None:
-        try:
-            with psycopg.connect(**admin, dbname="postgres", connect_timeout=5) as connection:
-                return str(connection.info.parameter_status("server_version"))
-        except psycopg.OperationalError:
-            return None
-
     socket_file = folder.path / ".s.PGSQL.5432"
     try:
         version = process.wait_until(
-            lambda: server_version() if socket_file.exists() else None, timeout_s=60, doing="starting"
+            lambda: server_version(admin) if socket_file.exists() else None, timeout_s=60, doing="starting"
         )
     except ProcessEndedError as error:
         raise NoServerError(str(error)) from error

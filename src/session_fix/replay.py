@@ -1,0 +1,132 @@
+"""Replay the flow against services: start everything at once, perform each flow on its own database, judge the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from session_fix import flow, folders, host, stack
+from session_fix.errors import UsageError
+from session_fix.events import Event, Recorder
+from session_fix.flow import Expectation, Judgement
+from session_fix.frontend import Frontend
+from session_fix.host.service import Service, environment
+from session_fix.progress import Progress
+from session_fix.settings import Settings
+from session_fix.stack import Stack
+from session_fix.tap import Tap
+
+VARIANTS = ("before", "documented", "fixed")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A service to replay against, and what its flow must come to."""
+
+    name: str
+    directory: Path
+    expected: Expectation
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One performed flow: its record, its judgement, and what the service printed if it did not pass."""
+
+    subject: Subject
+    run: str
+    events: Sequence[Event]
+    judgement: Judgement
+    printed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """All flows of one replay, on one stack."""
+
+    stack: dict[str, str]
+    flows: Sequence[Replayed] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of the flows; ``inconclusive`` when there were none."""
+        verdicts = {replayed.judgement.verdict for replayed in self.flows}
+        return next((one for one in ("fail", "inconclusive", "pass") if one in verdicts), "inconclusive")
+
+
+def subjects(names: Sequence[str], service: str | None = None) -> list[Subject]:
+    """Return what to replay: the named variants, or a service directory. All variants when nothing is named.
+
+    Raises ``UsageError`` for a name that is no variant.
+    """
+    if unknown := [name for name in names if name not in VARIANTS]:
+        raise UsageError(f"There is no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}. A directory goes to --service.")
+    if service:
+        directory = Path(service)
+        if not directory.is_dir():
+            raise UsageError(f"--service {service}: there is no such directory.")
+        named = [Subject(directory.resolve().name, directory, flow.HEALTHY)]
+        return [Subject(name, variant(name), flow.EXPECTED[name]) for name in names] + named
+    return [Subject(name, variant(name), flow.EXPECTED[name]) for name in dict.fromkeys(names or VARIANTS)]
+
+
+def variant(name: str) -> Path:
+    """Return the directory of a service that ships."""
+    return folders.bundled("service") / name
+
+
+def replay(chosen: Sequence[Subject], settings: Settings, *, progress: Progress) -> Replay:
+    """Perform every subject's flow and judge it. Raises what starting the stack or a service raises."""
+    with _everything(chosen, settings, progress) as (running, services):
+        flows = []
+        for subject, started in zip(chosen, services, strict=True):
+            service, tap = started.result()
+            with progress.step(f"Replaying {subject.name}"):
+                flows.append(_replay_one(subject, service, tap, running))
+        return Replay(running.describe(), flows)
+
+
+Started = Future[tuple[Service, Tap]]
+
+
+@contextmanager
+def _everything(
+    chosen: Sequence[Subject], settings: Settings, progress: Progress
+) -> Iterator[tuple[Stack, list[Started]]]:
+    """Start the services while the stack starts: both wait for other processes most of the time."""
+    keys = stack.new_keys(settings)
+    with ExitStack() as cleanup, ThreadPoolExecutor(max_workers=len(chosen) + 1) as pool:
+
+        def start_service(subject: Subject) -> tuple[Service, Tap]:
+            with progress.step(f"Importing the service {subject.name}"):
+                tap = cleanup.enter_context(Tap())
+                env = environment(tap.url, keys)
+                options = {"python": settings.python} if settings.python else {}
+                service = cleanup.enter_context(host.start(subject.directory, env, **options))
+                service.require("api")
+                return service, tap
+
+        services = [pool.submit(start_service, subject) for subject in chosen]
+        with stack.start(settings, keys, progress=progress) as running:
+            with progress.step("Migrating the template database"):
+                running.databases.template()
+            yield running, services
+
+
+def _replay_one(subject: Subject, service: Service, tap: Tap, running: Stack) -> Replayed:
+    recorder = Recorder()
+    with running.database() as database:
+        tap.point_at(running.endpoint(database), recorder)
+        service.record_to(recorder)
+        frontend = Frontend(str(service.url), recorder)
+        try:
+            flow.perform(frontend, database, recorder)
+        finally:
+            frontend.close()
+            service.record_to(None)
+    events = recorder.events()
+    judgement = flow.judge(events, subject.expected)
+    printed = "" if judgement.verdict == "pass" else service.process.last_lines(40)
+    return Replayed(subject, recorder.run, events, judgement, printed)
