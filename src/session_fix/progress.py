@@ -20,6 +20,7 @@ class Progress:
     console: Console = field(default_factory=lambda: Console(stderr=True))
     quiet: bool = False
     timings: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
     _running: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

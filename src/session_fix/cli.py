@@ -1,0 +1,158 @@
+"""The command line. Results go to standard output, progress to standard error; see ``errors.py`` for exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+import session_fix
+from session_fix import settings as settings_module
+from session_fix.errors import SessionFixError, UsageError
+from session_fix.progress import Progress
+from session_fix.settings import Settings
+
+EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+INTERRUPTED = 130
+PIPE_CLOSED = 0
+
+STACK_OPTIONS = (
+    click.option("--postgres", type=click.Choice(settings_module.POSTGRES_KINDS), help="Where PostgreSQL comes from."),
+    click.option("--postgres-version", type=click.Choice(settings_module.CHOICES["postgres_version"]), help="Of the embedded one."),
+    click.option("--rest", type=click.Choice(settings_module.REST_KINDS), help="Which data API stands before it."),
+    click.option("--allow-remote", is_flag=True, default=None, help="Let an external PostgreSQL be on another machine."),
+    click.option("--python", metavar="PROGRAM", help="Interpreter that runs the service; default: this one."),
+)
+
+
+def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose the stack."""
+    for option in reversed(STACK_OPTIONS):
+        command = option(command)
+    return command
+
+
+class Group(click.Group):
+    """Turns our errors into one message and their exit code, and keeps tracebacks for --debug."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except SessionFixError as error:
+            if context.params.get("debug"):
+                raise
+            click.echo(f"session-fix: {error}", err=True)
+            context.exit(error.exit_code)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(session_fix.__version__, prog_name="session-fix")
+@click.option("--debug", is_flag=True, help="Show tracebacks of our own errors.")
+def cli(debug: bool) -> None:  # noqa: ARG001, FBT001  read by Group
+    """Reproduce, prove and roll out the idempotent create_session() fix.
+
+    Exit codes: 0 pass, 1 findings, 2 wrong usage, 3 environment unavailable or inconclusive.
+    """
+
+
+@cli.command()
+@click.argument("variants", nargs=-1, metavar="[VARIANT]...")
+@click.option("--service", metavar="DIR", help="Also replay against this service, expected to be healthy.")
+@click.option("--format", "form", type=click.Choice(["console", "mermaid", "json"]), default="console", show_default=True)
+@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write the JSON here as well.")
+@click.option("--junit", "junit_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write JUnit XML here.")
+@click.option("--timings", is_flag=True, help="Say where the time went.")
+@stack_options
+def replay(
+    variants: tuple[str, ...],
+    service: str | None,
+    form: str,
+    json_file: str | None,
+    junit_file: str | None,
+    timings: bool,  # noqa: FBT001  click passes it by name
+    **flags: Any,
+) -> None:
+    """Replay the broken flow and its fixes, and draw what happened.
+
+    VARIANT is before, documented or fixed; all three by default. Exit code 0 means that each behaved as expected:
+    'before' has to break with 23503 and HTTP 500, the others have to store the interaction.
+    """
+    from session_fix import replay as performing  # noqa: PLC0415  `--help` should not wait for it
+    from session_fix.report import lanes  # noqa: PLC0415
+    from session_fix.report import replay as report  # noqa: PLC0415
+
+    settings = settings_module.load(flags)
+    chosen = performing.subjects(variants, service or settings.service or None)
+    for file in filter(None, (json_file, junit_file)):
+        _check_writable(file)
+    progress = Progress()
+    with progress.live():
+        replayed = performing.replay(chosen, settings, progress=progress)
+    text = json.dumps(report.as_json(replayed), indent=1)
+    if form == "console":
+        out = Console(highlight=False)
+        glyphs = lanes.glyphs_for(sys.stdout.encoding)
+        for line in report.console(replayed, width=out.width, glyphs=glyphs):
+            out.print(line, soft_wrap=True)
+    else:
+        click.echo(text if form == "json" else report.mermaid_text(replayed))
+    if json_file:
+        _write(json_file, text)
+    if junit_file:
+        _write(junit_file, report.junit_xml(replayed))
+    if timings:
+        _print_timings(progress)
+    sys.exit(EXIT_CODES[replayed.verdict])
+
+
+def _check_writable(file: str) -> None:
+    """Refuse a report file that cannot be written before anything is started."""
+    folder = Path(file).absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{file}: there is no folder {folder}.")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{file}: {folder} cannot be written to.")
+
+
+def _write(file: str, text: str) -> None:
+    """Write a report whole or not at all."""
+    unfinished = Path(f"{file}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_text(text + "\n")
+        unfinished.replace(file)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UsageError(f"{file} cannot be written: {error}") from error
+
+
+def _print_timings(progress: Progress) -> None:
+    click.echo("\nWhere the time went (steps run at the same time):", err=True)
+    for doing, seconds in progress.timings.items():
+        click.echo(f"  {seconds:6.2f} s  {doing}", err=True)
+    click.echo(f"  {time.monotonic() - progress.began:6.2f} s  in all, without starting Python", err=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("session-fix: interrupted; everything it started has been stopped.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `session-fix ... | head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  what is still buffered has nowhere to go
+        sys.exit(PIPE_CLOSED)

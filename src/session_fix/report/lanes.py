@@ -1,0 +1,89 @@
+"""The lane diagram as text: three vertical lines, what passes between them, and what happens inside the backend."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from session_fix.report.messages import LANES, Message
+
+NARROWEST, WIDEST = 60, 100
+LINES_AT_MOST = 6
+STYLES = {True: "green", False: "bold red", None: ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The characters to draw with."""
+
+    lane: str
+    line: str
+    right: str
+    left: str
+
+
+UNICODE = Glyphs("│", "─", "▶", "◀")
+ASCII = Glyphs("|", "-", ">", "<")
+
+
+def glyphs_for(encoding: str | None) -> Glyphs:
+    """Return what an output of this encoding can show."""
+    try:
+        "".join((UNICODE.lane, UNICODE.line, UNICODE.right, UNICODE.left)).encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return ASCII
+    return UNICODE
+
+
+def draw(messages: Sequence[Message], *, width: int, glyphs: Glyphs = UNICODE) -> list[Text]:
+    """Return the diagram's lines, none wider than ``width`` columns (at least 60 are used, at most 100)."""
+    width = max(NARROWEST, min(width, WIDEST))
+    lanes = (1, 1 + (width - 3) * 3 // 8, width - 2)
+    return [_heading(lanes, width), *(line for message in messages for line in _lines(message, lanes, glyphs))]
+
+
+def _heading(lanes: tuple[int, ...], width: int) -> Text:
+    line = [" "] * width
+    for lane, name in zip(lanes, LANES, strict=True):
+        start = min(max(0, lane - len(name) // 2), width - len(name))
+        line[start : start + len(name)] = name
+    return Text("".join(line).rstrip(), style="bold")
+
+
+def _lines(message: Message, lanes: tuple[int, ...], glyphs: Glyphs) -> list[Text]:
+    """Draw one message over the bare lanes; what does not fit beside its arrow goes on below it."""
+    left, right = sorted((message.source, message.target))
+    begin, end = lanes[left] + 1, lanes[right if right > left else left + 1]
+    room = end - begin
+    if left == right:
+        indent = "  " * message.depth
+        first, *rest = _wrapped(message.text, room - len(indent) - 2)
+        labels = [f" {indent}{first}", *(f" {indent}  {line}" for line in rest)]
+    else:
+        first, *rest = _wrapped(message.text, room - 5)
+        labels = [_arrow(message, first, room, glyphs), *(f"   {line}" for line in rest)]
+    return [_over_lanes(label, begin, message, lanes, glyphs) for label in labels]
+
+
+def _over_lanes(label: str, begin: int, message: Message, lanes: tuple[int, ...], glyphs: Glyphs) -> Text:
+    characters = [" "] * (lanes[-1] + 1)
+    for lane in lanes:
+        characters[lane] = glyphs.lane
+    characters[begin : begin + len(label)] = label
+    drawn = Text("".join(characters))
+    drawn.stylize(STYLES[message.good], begin, begin + len(label))
+    return drawn
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    """Return the text in lines of at most ``room`` columns."""
+    return textwrap.wrap(text, room, break_on_hyphens=False, max_lines=LINES_AT_MOST) or [""]
+
+
+def _arrow(message: Message, text: str, room: int, glyphs: Glyphs) -> str:
+    if message.source < message.target:
+        return f"{glyphs.line} {text} ".ljust(room - 1, glyphs.line) + glyphs.right
+    return glyphs.left + f" {text} {glyphs.line}".rjust(room - 1, glyphs.line)
