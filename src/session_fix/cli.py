@@ -144,9 +144,8 @@ def _print_timings(progress: Progress) -> None:
 def main() -> None:
     """Run the command line."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        code = cli.main(standalone_mode=False)  # what a command returns, or the code it exited with
+        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

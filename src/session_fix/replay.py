@@ -120,11 +120,9 @@ def _replay_one(subject: Subject, service: Service, tap: Tap, running: Stack) ->
     with running.database() as database:
         tap.point_at(running.endpoint(database), recorder)
         service.record_to(recorder)
-        frontend = Frontend(str(service.url), recorder)
         try:
-            flow.perform(frontend, database, recorder)
+            flow.perform(Frontend(str(service.url), recorder), database, recorder)
         finally:
-            frontend.close()
             service.record_to(None)
     events = recorder.events()
     judgement = flow.judge(events, subject.expected)

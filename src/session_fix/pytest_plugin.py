@@ -1,0 +1,113 @@
+"""The pytest plugin: options, fixtures (in ``fixtures/``), the record of a failed test, the testing checklist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from session_fix.replay import VARIANTS
+from session_fix.settings import POSTGRES_KINDS, REST_KINDS
+
+pytest_plugins = [
+    "session_fix.fixtures.stack",
+    "session_fix.fixtures.database",
+    "session_fix.fixtures.supabase",
+    "session_fix.fixtures.service",
+    "session_fix.fixtures.alembic",
+]
+
+CHECKLIST = "session_fix_checklist"
+DIAGRAM_WIDTH = 100
+MARKERS = (
+    "checklist(line, before=..., documented=..., otherwise=...): a line of the testing checklist, and what each variant "
+    "must come to",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options."""
+    group = parser.getgroup("session-fix", "session-fix: throwaway Supabase databases and the service under test")
+    group.addoption("--session-fix-service", metavar="DIR", help="service directory under test, or a variant's name")
+    group.addoption("--session-fix-postgres", choices=POSTGRES_KINDS, help="where PostgreSQL comes from")
+    group.addoption("--session-fix-rest", choices=REST_KINDS, help="which data API stands before it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register our markers."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for ``variant`` with each variant, or with the one service that was named."""
+    if "variant" in metafunc.fixturenames:
+        named = metafunc.config.getoption("session_fix_service")
+        metafunc.parametrize("variant", [named] if named else VARIANTS, scope="session")
+
+
+@pytest.fixture
+def expected(request: pytest.FixtureRequest, variant: str) -> Any:
+    """Return what this test's ``checklist`` marker says the variant must come to."""
+    marker = request.node.get_closest_marker("checklist")
+    return marker.kwargs.get(variant, marker.kwargs["otherwise"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:  # noqa: ARG001
+    """Note a checklist line's result; show a failed test's record and what its services printed."""
+    report: pytest.TestReport = yield
+    if report.when == "call" and (marker := item.get_closest_marker("checklist")):
+        column = item.callspec.params["variant"]  # type: ignore[attr-defined]  # such tests are parametrised above
+        report.user_properties.append((CHECKLIST, [marker.args[0], column]))
+    if report.failed:
+        report.sections.extend(_what_happened(item))
+    return report  # type: ignore[return-value]  # pytest's wrappers return the result
+
+
+def _what_happened(item: pytest.Item) -> Iterator[tuple[str, str]]:
+    from session_fix.fixtures.service import RECORD  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    if RECORD not in item.stash:
+        return
+    from session_fix.report import lanes  # noqa: PLC0415  failures only
+    from session_fix.report.messages import messages  # noqa: PLC0415
+
+    recorder, services = item.stash[RECORD]
+    if drawn := messages(recorder.events()):
+        yield "session-fix: what was recorded", "\n".join(line.plain for line in lanes.draw(drawn, width=DIAGRAM_WIDTH))
+    for service in services:
+        if printed := service.process.last_lines():
+            yield f"session-fix: last lines of {service.directory.name}", printed
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the testing checklist, ticked from the results."""
+    results: dict[str, dict[str, bool]] = {}
+    places: dict[str, tuple[int, str, int]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for name, value in report.user_properties:
+                if name == CHECKLIST and report.when == "call":
+                    line, column = value
+                    results.setdefault(line, {})[column] = outcome == "passed"
+                    file, number, _ = report.location
+                    places[line] = (file.count("/"), file, number or 0)
+    if not results:
+        return
+    columns = sorted({column for ticks in results.values() for column in ticks}, key=_column_order)
+    terminalreporter.section("testing checklist: [x] as expected of the variant, [ ] not, blank: not run")
+    width = max(map(len, results))
+    terminalreporter.write_line(f"{'':{width}}  {'  '.join(columns)}")
+    for line in sorted(results, key=lambda line: places[line]):
+        ticks = (_tick(results[line].get(column)).center(len(column)) for column in columns)
+        terminalreporter.write_line(f"{line:{width}}  {'  '.join(ticks)}".rstrip())
+
+
+def _tick(passed: bool | None) -> str:  # noqa: FBT001  a result, not a switch
+    return {True: "[x]", False: "[ ]", None: ""}[passed]
+
+
+def _column_order(column: str) -> tuple[int, str]:
+    return (VARIANTS.index(column) if column in VARIANTS else len(VARIANTS), column)
