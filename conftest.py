@@ -1,7 +1,6 @@
 """Options and the report header of our own runs; the fixtures come from the installed plugin."""
 
 
-
 def pytest_addoption(parser):
     """Add the option that runs the long sweeps."""
     parser.addoption("--nightly", action="store_true", help="run the long sweeps too")

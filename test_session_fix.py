@@ -38,7 +38,9 @@ def test_create_with_a_given_id(service, database, expected):
     assert outcome_word(outcome, sessions(database, session_id)) == expected
 
 
-@checklist("re-create an existing session without error", before=["stored", "stored", 3], otherwise=["stored", "stored", 1])
+@checklist(
+    "re-create an existing session without error", before=["stored", "stored", 3], otherwise=["stored", "stored", 1]
+)
 def test_recreate_an_existing_session(service, database, expected):
     """Repeating is harmless in the fixes; the broken service takes the id for a user and stores phantoms."""
     session_id = service.call("database", "create_session").value

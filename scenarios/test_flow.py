@@ -17,7 +17,9 @@ def rows(database, session_id):
     )[0]
 
 
-@pytest.mark.checklist("scenario: first query of a session, at the API", before=(500, [KEY_MISSING]), otherwise=(200, []))
+@pytest.mark.checklist(
+    "scenario: first query of a session, at the API", before=(500, [KEY_MISSING]), otherwise=(200, [])
+)
 def test_first_query_at_the_api(frontend, service, database, expected):
     """The frontend creates a session and asks in it; only the broken service loses the interaction."""
     session_id = frontend.create_session().session_id

@@ -14,7 +14,9 @@ TIMEOUT = httpx.Timeout(1.5)
 # By code, never by words: messages are translated and quote user data.
 # Source of SQLSTATE classes: PostgreSQL manual, appendix "Error Codes"; of PGRST codes: PostgREST manual, "Errors".
 TRANSIENT_SQLSTATE_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-TRANSIENT_CODES = frozenset({"55P03", "PGRST000", "PGRST001", "PGRST002", "PGRST003", "429", "502", "503", "504", "520"})
+TRANSIENT_CODES = frozenset(
+    {"55P03", "PGRST000", "PGRST001", "PGRST002", "PGRST003", "429", "502", "503", "504", "520"}
+)
 SQLSTATE_LENGTH = 5
 
 

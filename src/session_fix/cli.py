@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Callable
-
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ import session_fix
 from session_fix import settings as settings_module
 from session_fix.errors import SessionFixError, UsageError
 from session_fix.progress import Progress
-from session_fix.settings import Settings
 
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 INTERRUPTED = 130
@@ -26,9 +27,15 @@ PIPE_CLOSED = 0
 
 STACK_OPTIONS = (
     click.option("--postgres", type=click.Choice(settings_module.POSTGRES_KINDS), help="Where PostgreSQL comes from."),
-    click.option("--postgres-version", type=click.Choice(settings_module.CHOICES["postgres_version"]), help="Of the embedded one."),
+    click.option(
+        "--postgres-version",
+        type=click.Choice(settings_module.CHOICES["postgres_version"]),
+        help="Of the embedded one.",
+    ),
     click.option("--rest", type=click.Choice(settings_module.REST_KINDS), help="Which data API stands before it."),
-    click.option("--allow-remote", is_flag=True, default=None, help="Let an external PostgreSQL be on another machine."),
+    click.option(
+        "--allow-remote", is_flag=True, default=None, help="Let an external PostgreSQL be on another machine."
+    ),
     click.option("--python", metavar="PROGRAM", help="Interpreter that runs the service; default: this one."),
 )
 
@@ -57,7 +64,7 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(session_fix.__version__, prog_name="session-fix")
 @click.option("--debug", is_flag=True, help="Show tracebacks of our own errors.")
-def cli(debug: bool) -> None:  # noqa: ARG001, FBT001  read by Group
+def cli(debug: bool) -> None:  # noqa: FBT001  read by Group
     """Reproduce, prove and roll out the idempotent create_session() fix.
 
     Exit codes: 0 pass, 1 findings, 2 wrong usage, 3 environment unavailable or inconclusive.
@@ -67,8 +74,12 @@ def cli(debug: bool) -> None:  # noqa: ARG001, FBT001  read by Group
 @cli.command()
 @click.argument("variants", nargs=-1, metavar="[VARIANT]...")
 @click.option("--service", metavar="DIR", help="Also replay against this service, expected to be healthy.")
-@click.option("--format", "form", type=click.Choice(["console", "mermaid", "json"]), default="console", show_default=True)
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write the JSON here as well.")
+@click.option(
+    "--format", "form", type=click.Choice(["console", "mermaid", "json"]), default="console", show_default=True
+)
+@click.option(
+    "--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write the JSON here as well."
+)
 @click.option("--junit", "junit_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write JUnit XML here.")
 @click.option("--timings", is_flag=True, help="Say where the time went.")
 @stack_options
@@ -89,14 +100,15 @@ def replay(
     from session_fix import replay as performing  # noqa: PLC0415  `--help` should not wait for it
     from session_fix.report import lanes  # noqa: PLC0415
     from session_fix.report import replay as report  # noqa: PLC0415
+    from session_fix.subjects import chosen  # noqa: PLC0415
 
     settings = settings_module.load(flags)
-    chosen = performing.subjects(variants, service or settings.service or None)
+    subjects = chosen(variants, service)
     for file in filter(None, (json_file, junit_file)):
         _check_writable(file)
     progress = Progress()
     with progress.live():
-        replayed = performing.replay(chosen, settings, progress=progress)
+        replayed = performing.replay(subjects, settings, progress=progress)
     text = json.dumps(report.as_json(replayed), indent=1)
     if form == "console":
         out = Console(highlight=False)
@@ -141,17 +153,74 @@ def _print_timings(progress: Progress) -> None:
     click.echo(f"  {time.monotonic() - progress.began:6.2f} s  in all, without starting Python", err=True)
 
 
+@cli.command()
+@click.argument("variant", default="fixed", metavar="[VARIANT]")
+@click.option("--service", metavar="DIR", help="Run this service instead of a variant.")
+@stack_options
+def up(variant: str, service: str | None, **flags: Any) -> None:
+    """Leave a service and its stack running, to try by hand, until Ctrl-C.
+
+    VARIANT is before, documented or fixed (default). Prints URLs, keys made for this run, and lines to paste.
+    """
+    from session_fix import subjects  # noqa: PLC0415  `--help` should not wait for it
+    from session_fix import up as running  # noqa: PLC0415
+
+    settings = settings_module.load(flags)
+    subject = subjects.named(service) if service else subjects.variant(variant)
+    progress = Progress()
+    with ExitStack() as stack:
+        with progress.live():
+            found = stack.enter_context(running.up(subject, settings, progress=progress))
+        click.echo(f"{subject.name} is up, on {' and '.join(found.stack.values())}.\n")
+        for title, text in found.instructions():
+            click.echo(f"{title}:\n  {text}\n")
+        click.echo("Ctrl-C stops all of it and forgets the data.", err=True)
+        found.service.process.wait_until(found.service.process.exit_code, timeout_s=math.inf, doing="serving")
+
+
+@cli.command()
+@click.option(
+    "--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write the findings as JSON."
+)
+@stack_options
+def doctor(json_file: str | None, **flags: Any) -> None:
+    """Say what is installed, what would be used, what is missing, and how to get it.
+
+    Starts nothing. Exit code 0 when the chosen stack can be had, 3 when it cannot.
+    """
+    from session_fix import doctor as doctors  # noqa: PLC0415  `--help` should not wait for it
+
+    settings = settings_module.load(flags)
+    if json_file:
+        _check_writable(json_file)
+    findings = doctors.examine(settings)
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        mark = "ok     " if finding.good else ("MISSING" if finding.needed else "-      ")
+        click.echo(f"{mark}  {finding.what:{width}}  {finding.found}")
+        if finding.remedy and not finding.good:
+            click.echo(f"{'':9}{'':{width}}  -> {finding.remedy}")
+    if json_file:
+        _write(json_file, json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    sys.exit(EXIT_CODES["pass" if all(f.good or not f.needed for f in findings) else "inconclusive"])
+
+
 def main() -> None:
     """Run the command line."""
     try:
         code = cli.main(standalone_mode=False)  # what a command returns, or the code it exited with
-        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("session-fix: interrupted; everything it started has been stopped.", err=True)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:  # `session-fix ... | head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  what is still buffered has nowhere to go
-        sys.exit(PIPE_CLOSED)
+        code = PIPE_CLOSED
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"session-fix: unexpected {type(error).__name__}; --debug shows where. Please report it.", err=True)
+        code = EXIT_CODES["inconclusive"]
+    sys.exit(code if isinstance(code, int) else 0)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
@@ -46,12 +46,12 @@ class Database:
 
     def connect(self, **options: Any) -> psycopg.Connection:
         """Open a connection as the server's owner."""
-        return psycopg.connect(**self.params, **options)
+        return psycopg.connect(self.dsn, **options)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement in a transaction of its own; return its rows, none for a statement without a result."""
         with self.connect() as connection:
-            cursor = connection.execute(query, values or None)  # type: ignore[call-overload]
+            cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
 
 
@@ -70,12 +70,12 @@ class Databases:
         self._made: set[str] = set()
         self._one_at_a_time = threading.Lock()
         try:
-            self._admin = psycopg.connect(**server.admin, dbname=MAINTENANCE, autocommit=True)  # type: ignore[arg-type]
+            self._admin = psycopg.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True)
         except psycopg.OperationalError as error:
             raise NoServerError(f"The {server.kind} PostgreSQL does not let us in: {error}") from error
         self._execute("SELECT pg_advisory_lock_shared(%s)", _lock_key(run))
 
-    def __enter__(self) -> Databases:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -83,12 +83,12 @@ class Databases:
 
     def _execute(self, query: str | sql.Composed, *values: Any) -> list[tuple[Any, ...]]:
         with self._one_at_a_time:
-            cursor = self._admin.execute(query, values or None)  # type: ignore[call-overload]
+            cursor = self._admin.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def params(self, name: str) -> dict[str, str]:
         """Return libpq connection parameters for one database."""
-        return self.server.admin | {"dbname": name}
+        return self.server.admin | {"dbname": name, "client_encoding": "utf8"}  # SQL_ASCII would give bytes
 
     @contextmanager
     def _building(self) -> Iterator[None]:
@@ -109,7 +109,9 @@ class Databases:
             if state:  # half-made by a process that died
                 self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
             self._make_api_roles()
-            self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            self._execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'").format(sql.Identifier(name))
+            )
             self._migrate(self.params(name))
             self._execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(name)))
         return name
@@ -118,7 +120,7 @@ class Databases:
         for role, rights in API_ROLES.items():
             if not self._execute("SELECT 1 FROM pg_roles WHERE rolname = %s", role):
                 identifier = sql.Identifier(role)
-                self._execute(sql.SQL(f"CREATE ROLE {{}} {rights}").format(identifier))  # type: ignore[arg-type]
+                self._execute(sql.SQL(f"CREATE ROLE {{}} {rights}").format(identifier))
                 self._execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(identifier, sql.Literal(OURS)))
 
     def clone(self, template: str | None = None, *, name: str | None = None) -> Database:

@@ -69,7 +69,6 @@ BROKEN = Expectation(
     interactions=0,
 )
 HEALTHY = Expectation("the interaction is stored in the frontend's session", OK, (), 1, 0, 1)
-EXPECTED = {"before": BROKEN, "documented": HEALTHY, "fixed": HEALTHY}
 
 
 def perform(frontend: Frontend, database: Database, recorder: Recorder) -> None:

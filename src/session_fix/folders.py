@@ -84,7 +84,9 @@ def lock(folder: Path, *, blocking: bool = True) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
         if os.stat(folder).st_ino != os.fstat(descriptor).st_ino:  # noqa: PTH116  beside fstat
-            raise FileNotFoundError(f"{folder} was replaced while its lock was waited for.")
+            raise FileNotFoundError(  # noqa: TRY301  as os.open() says it when the folder went a moment earlier
+                f"{folder} was replaced while its lock was waited for."
+            )
     except BaseException:
         os.close(descriptor)
         raise

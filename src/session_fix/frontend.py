@@ -29,7 +29,7 @@ class Answer:
 
 
 class Frontend:
-    """Calls ``POST /session/create`` and ``POST /smart/query`` of the backend at ``url``; may be used by several threads.
+    """Calls the two endpoints of the backend at ``url``; may be used by several threads.
 
     Each call has a connection of its own: uvicorn closes one without a word after an error. Standard library, because
     importing an HTTP client costs a third of a second of every replay.

@@ -79,19 +79,19 @@ def hold(child: subprocess.Popen[bytes] | None, folder: Path, *, wakeup: socket.
         selector.register(source, selectors.EVENT_READ)
     while leases and not terminated:
         for key, _ in selector.select():
-            source: Any = key.fileobj
-            if source is listener:
+            found: Any = key.fileobj
+            if found is listener:
                 lease, _ = listener.accept()
                 leases.add(lease)
                 selector.register(lease, selectors.EVENT_READ)
-            elif source is wakeup:
+            elif found is wakeup:
                 wakeup.recv(64)
                 if child and child.poll() is not None:
                     (folder / EXIT_FILE).write_text(str(child.returncode))
-            elif not os.read(source.fileno(), 64):
-                selector.unregister(source)
-                leases.discard(source)
-                source.close()
+            elif not os.read(found.fileno(), 64):
+                selector.unregister(found)
+                leases.discard(found)
+                found.close()
 
 
 def remove(doomed: list[Path]) -> None:
@@ -108,7 +108,8 @@ def remove(doomed: list[Path]) -> None:
 
 def main() -> None:
     """Guard the command that the first line of standard input describes."""
-    spec = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]  # unbuffered: select() sees the rest
+    stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  select() must see the rest
+    spec = json.loads(stdin.readline())
     folder = Path(spec["folder"])
     for sig in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, signal.SIG_IGN)

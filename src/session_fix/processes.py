@@ -128,8 +128,10 @@ def guarded(
         yield process
     finally:
         keeper.stdin.close()  # type: ignore[union-attr]
-        with suppress(subprocess.TimeoutExpired):  # it goes on while others hold a lease
-            keeper.wait(0.0 if remove_too else grace_s + 5)
+        if remove_too:
+            keeper.returncode = 0  # others may hold it for longer than this process lives: nothing here waits for it
+        else:
+            keeper.wait()
 
 
 @contextmanager

@@ -32,7 +32,9 @@ class Progress:
             self._running.append(doing)
         late = None
         if not self.quiet and not self.console.is_terminal:
-            late = threading.Timer(QUIET_FOR_S, self.console.print, [f"{doing} ..."], {"soft_wrap": True, "highlight": False})
+            late = threading.Timer(
+                QUIET_FOR_S, self.console.print, [f"{doing} ..."], {"soft_wrap": True, "highlight": False}
+            )
             late.daemon = True
             late.start()
         try:

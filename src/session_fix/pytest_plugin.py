@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 
-from session_fix.replay import VARIANTS
+from session_fix.events import Recorder
+from session_fix.host import Service
 from session_fix.settings import POSTGRES_KINDS, REST_KINDS
+from session_fix.subjects import VARIANTS
 
 pytest_plugins = [
     "session_fix.fixtures.stack",
@@ -20,10 +22,10 @@ pytest_plugins = [
 
 CHECKLIST = "session_fix_checklist"
 DIAGRAM_WIDTH = 100
-MARKERS = (
-    "checklist(line, before=..., documented=..., otherwise=...): a line of the testing checklist, and what each variant "
-    "must come to",
+MARKER = (
+    "checklist(line, before=..., documented=..., otherwise=...): a checklist's line, and what variants must come to"
 )
+RECORD = pytest.StashKey[tuple[Recorder, list[Service]]]()  # what a test recorded, and with which services
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,9 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register our markers."""
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker)
+    """Register our marker."""
+    config.addinivalue_line("markers", MARKER)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -55,20 +56,20 @@ def expected(request: pytest.FixtureRequest, variant: str) -> Any:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:  # noqa: ARG001
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note a checklist line's result; show a failed test's record and what its services printed."""
-    report: pytest.TestReport = yield
+    report = yield
     if report.when == "call" and (marker := item.get_closest_marker("checklist")):
-        column = item.callspec.params["variant"]  # type: ignore[attr-defined]  # such tests are parametrised above
+        column = item.callspec.params["variant"]  # type: ignore[attr-defined]  # these are parametrised, see above
         report.user_properties.append((CHECKLIST, [marker.args[0], column]))
     if report.failed:
         report.sections.extend(_what_happened(item))
-    return report  # type: ignore[return-value]  # pytest's wrappers return the result
+    return report
 
 
 def _what_happened(item: pytest.Item) -> Iterator[tuple[str, str]]:
-    from session_fix.fixtures.service import RECORD  # type: ignore[import-not-found]  # noqa: PLC0415
-
     if RECORD not in item.stash:
         return
     from session_fix.report import lanes  # noqa: PLC0415  failures only

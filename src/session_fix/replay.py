@@ -1,4 +1,4 @@
-"""Replay the flow against services: start everything at once, perform each flow on its own database, judge the record."""
+"""Replay the flow against services: start all at once, perform each on a database of its own, judge the record."""
 
 from __future__ import annotations
 
@@ -6,29 +6,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from session_fix import flow, folders, host, stack
-from session_fix.errors import UsageError
+from session_fix import flow, host, stack
 from session_fix.events import Event, Recorder
-from session_fix.flow import Expectation, Judgement
+from session_fix.flow import Judgement
 from session_fix.frontend import Frontend
 from session_fix.host.service import Service, environment
 from session_fix.progress import Progress
 from session_fix.settings import Settings
 from session_fix.stack import Stack
+from session_fix.subjects import Subject
 from session_fix.tap import Tap
-
-VARIANTS = ("before", "documented", "fixed")
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A service to replay against, and what its flow must come to."""
-
-    name: str
-    directory: Path
-    expected: Expectation
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +44,11 @@ class Replay:
         return next((one for one in ("fail", "inconclusive", "pass") if one in verdicts), "inconclusive")
 
 
-def subjects(names: Sequence[str], service: str | None = None) -> list[Subject]:
-    """Return what to replay: the named variants, or a service directory. All variants when nothing is named.
-
-    Raises ``UsageError`` for a name that is no variant.
-    """
-    if unknown := [name for name in names if name not in VARIANTS]:
-        raise UsageError(f"There is no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}. A directory goes to --service.")
-    if service:
-        directory = Path(service)
-        if not directory.is_dir():
-            raise UsageError(f"--service {service}: there is no such directory.")
-        named = [Subject(directory.resolve().name, directory, flow.HEALTHY)]
-        return [Subject(name, variant(name), flow.EXPECTED[name]) for name in names] + named
-    return [Subject(name, variant(name), flow.EXPECTED[name]) for name in dict.fromkeys(names or VARIANTS)]
-
-
-def variant(name: str) -> Path:
-    """Return the directory of a service that ships."""
-    return folders.bundled("service") / name
-
-
-def replay(chosen: Sequence[Subject], settings: Settings, *, progress: Progress) -> Replay:
+def replay(subjects: Sequence[Subject], settings: Settings, *, progress: Progress) -> Replay:
     """Perform every subject's flow and judge it. Raises what starting the stack or a service raises."""
-    with _everything(chosen, settings, progress) as (running, services):
+    with _everything(subjects, settings, progress) as (running, services):
         flows = []
-        for subject, started in zip(chosen, services, strict=True):
+        for subject, started in zip(subjects, services, strict=True):
             service, tap = started.result()
             with progress.step(f"Replaying {subject.name}"):
                 flows.append(_replay_one(subject, service, tap, running))
@@ -93,11 +60,11 @@ Started = Future[tuple[Service, Tap]]
 
 @contextmanager
 def _everything(
-    chosen: Sequence[Subject], settings: Settings, progress: Progress
+    subjects: Sequence[Subject], settings: Settings, progress: Progress
 ) -> Iterator[tuple[Stack, list[Started]]]:
     """Start the services while the stack starts: both wait for other processes most of the time."""
     keys = stack.new_keys(settings)
-    with ExitStack() as cleanup, ThreadPoolExecutor(max_workers=len(chosen) + 1) as pool:
+    with ExitStack() as cleanup, ThreadPoolExecutor(max_workers=len(subjects) + 1) as pool:
 
         def start_service(subject: Subject) -> tuple[Service, Tap]:
             with progress.step(f"Importing the service {subject.name}"):
@@ -108,7 +75,7 @@ def _everything(
                 service.require("api")
                 return service, tap
 
-        services = [pool.submit(start_service, subject) for subject in chosen]
+        services = [pool.submit(start_service, subject) for subject in subjects]
         with stack.start(settings, keys, progress=progress) as running:
             with progress.step("Migrating the template database"):
                 running.databases.template()

@@ -6,6 +6,7 @@ import logging
 import threading
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from session_fix import folders
 from session_fix.errors import SessionFixError
@@ -44,7 +45,7 @@ def migrate(params: dict[str, str]) -> str:
 
 
 def _connect(params: dict[str, str]) -> psycopg.Connection:
-    return psycopg.connect(**params)  # type: ignore[arg-type]
+    return psycopg.connect(make_conninfo(**params))
 
 
 def _verify(params: dict[str, str], head: str | None) -> None:

@@ -8,6 +8,7 @@ the second argument. What the service prints goes where standard output and erro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import functools
 import importlib
@@ -25,6 +26,7 @@ LAYERS = {
     "logger": ("ai_session_logger", "ai_logger", ("log_interaction",)),
     "api": ("api_server", "app", ()),
 }
+WATCHED = "__session_fix__"
 EXTRA_FUNCTIONS = {"logger": ("log_ai_interaction",)}
 
 
@@ -57,66 +59,54 @@ class Steps:
     def watch(self, owner, name):
         """Replace ``owner.name`` by a function that reports and otherwise does the same."""
         function = getattr(owner, name, None)
-        if not callable(function) or getattr(function, "__session_fix__", False):
+        if not callable(function) or getattr(function, WATCHED, False):
             return
         signature = inspect.signature(function)
-
-        def enter(args, kwargs):
-            depth = getattr(self._depth, "value", 0)
-            self._depth.value = depth + 1
-            try:
-                arguments = dict(signature.bind(*args, **kwargs).arguments)
-            except TypeError:
-                arguments = {"*": list(args), **kwargs}
-            self._report("enter", name, depth, arguments=arguments)
-            return depth
-
-        def leave(depth, kind, **fields):
-            self._depth.value = depth
-            self._report(kind, name, depth, **fields)
 
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def watched(*args, **kwargs):
-                depth = enter(args, kwargs)
-                try:
-                    value = await function(*args, **kwargs)
-                except BaseException as error:
-                    leave(depth, "raise", error=describe_error(error))
-                    raise
-                leave(depth, "return", value=value)
-                return value
+                with self._step(name, signature, args, kwargs) as step:
+                    step["value"] = await function(*args, **kwargs)
+                return step["value"]
 
         else:
 
             @functools.wraps(function)
             def watched(*args, **kwargs):
-                depth = enter(args, kwargs)
-                try:
-                    value = function(*args, **kwargs)
-                except BaseException as error:
-                    leave(depth, "raise", error=describe_error(error))
-                    raise
-                leave(depth, "return", value=value)
-                return value
+                with self._step(name, signature, args, kwargs) as step:
+                    step["value"] = function(*args, **kwargs)
+                return step["value"]
 
-        watched.__session_fix__ = True
-        try:
+        watched.__dict__[WATCHED] = True
+        with contextlib.suppress(AttributeError):  # an object with __slots__: its steps stay unseen, its calls do not
             setattr(owner, name, watched)
-        except AttributeError:  # an object with __slots__: its steps stay unseen, its calls do not
-            return
+
+    @contextlib.contextmanager
+    def _step(self, name, signature, args, kwargs):
+        depth = getattr(self._depth, "value", 0)
+        try:
+            arguments = dict(signature.bind(*args, **kwargs).arguments)
+        except TypeError:  # the call is about to fail for it
+            arguments = {"*": list(args), **kwargs}
+        self._report("enter", name, depth, arguments=arguments)
+        self._depth.value = depth + 1
+        step: dict[str, object] = {}
+        try:
+            yield step
+        except BaseException as error:
+            self._report("raise", name, depth, error=describe_error(error))
+            raise
+        else:
+            self._report("return", name, depth, value=step["value"])
+        finally:
+            self._depth.value = depth
 
     def _report(self, kind, function, depth, **fields):
+        thread, at_ns = threading.get_ident(), time.monotonic_ns()
         self._channel.send(
-            {
-                "event": kind,
-                "function": function,
-                "depth": depth,
-                "thread": threading.get_ident(),
-                "at_ns": time.monotonic_ns(),
-                **fields,
-            }
+            {"event": kind, "function": function, "depth": depth, "thread": thread, "at_ns": at_ns, **fields}
         )
 
 
@@ -137,7 +127,7 @@ def load(layer, steps):
     offered = getattr(module, attribute)
     for function in functions:
         if not callable(getattr(offered, function, None)):
-            raise AttributeError(f"{module_name}.{attribute} has no function {function}()")
+            raise AttributeError(f"{module_name}.{attribute} has no function {function}()")  # noqa: TRY004  no attribute
         steps.watch(offered, function)
     for function in EXTRA_FUNCTIONS.get(layer, ()):
         steps.watch(module, function)

@@ -130,7 +130,11 @@ class Service:
 
     def _said(self, lines: int = 20) -> str:
         said = self.process.last_lines(lines)
-        return "Its last lines:\n" + "\n".join(f"  | {line}" for line in said.splitlines()) if said else "It wrote nothing."
+        return (
+            "Its last lines:\n" + "\n".join(f"  | {line}" for line in said.splitlines())
+            if said
+            else "It wrote nothing."
+        )
 
     def _send(self, message: dict[str, Any]) -> None:
         self._connection.sendall(json.dumps(message).encode() + b"\n")
@@ -232,9 +236,14 @@ def start(directory: Path, env: Mapping[str, str], *, python: str = sys.executab
         listener.bind(str(folder.path / CHANNEL_FILE))
         listener.listen(1)
         listener.settimeout(0.01)
-        command = [python, runner.__file__, folder.path / CHANNEL_FILE, directory]
+        command: list[str | Path] = [python, runner.__file__, folder.path / CHANNEL_FILE, directory]
         with guarded(
-            command, name=f"the service {directory.name}", folder=folder, env=env, cwd=directory, stop_signal=signal.SIGKILL
+            command,
+            name=f"the service {directory.name}",
+            folder=folder,
+            env=env,
+            cwd=directory,
+            stop_signal=signal.SIGKILL,
         ) as process:
             connection = _accept(listener, process, directory)
             with connection:

@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 # Source: XML 1.0, section 2.2: characters that no document may hold.
 ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -24,7 +25,9 @@ class Case:
 def xml(suite: str, cases: Iterable[Case]) -> str:
     """Return a JUnit document. ``inconclusive`` is an error, ``fail`` a failure: both make a build red."""
     cases = list(cases)
-    counted = {kind: str(sum(case.verdict == verdict for case in cases)) for kind, verdict in TAGS.values()}
+    counted: dict[str, Any] = {
+        kind: str(sum(case.verdict == verdict for case in cases)) for kind, verdict in TAGS.values()
+    }
     root = ET.Element("testsuites")
     element = ET.SubElement(root, "testsuite", name=suite, tests=str(len(cases)), **counted)
     for case in cases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from rich.text import Text
 
@@ -32,7 +32,7 @@ ASCII = Glyphs("|", "-", ">", "<")
 def glyphs_for(encoding: str | None) -> Glyphs:
     """Return what an output of this encoding can show."""
     try:
-        "".join((UNICODE.lane, UNICODE.line, UNICODE.right, UNICODE.left)).encode(encoding or "ascii")
+        "".join(astuple(UNICODE)).encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return ASCII
     return UNICODE

@@ -69,25 +69,35 @@ def find() -> Node:
     raise NoRestError(f"No Node.js to run the data API with. Tried:\n{ways}\nInstall Node.js {MINIMUM} or newer.")
 
 
+def home() -> Path:
+    """Return the cache folder of the packages, by what the lock file pins; it need not be there."""
+    lock_file = SOURCES / "package-lock.json"
+    return folders.cache() / f"lite-{hashlib.sha256(lock_file.read_bytes()).hexdigest()[:16]}"
+
+
+def is_installed(folder: Path) -> bool:
+    """Say whether the packages are completely there."""
+    return (folder / FINISHED).exists()
+
+
 def install(node: Node, progress: Progress) -> Path:
     """Return the script of the data API's server, in a cache folder with its npm packages beside it.
 
     A folder counts only once its ``finished`` file is there, written last; two runs installing at once wait for each
     other. Raises ``NoRestError`` with npm's last lines.
     """
-    lock_file = SOURCES / "package-lock.json"
-    home = folders.cache() / f"lite-{hashlib.sha256(lock_file.read_bytes()).hexdigest()[:16]}"
-    home.mkdir(exist_ok=True)
-    if not (home / FINISHED).exists():
-        with (home / "lock").open("w") as lock:
+    folder = home()
+    folder.mkdir(exist_ok=True)
+    if not is_installed(folder):
+        with (folder / "lock").open("w") as lock:
             _wait_for(lock, progress)
-            if not (home / FINISHED).exists():
-                _npm_ci(node, home, progress)
-                (home / FINISHED).touch()
+            if not is_installed(folder):
+                _npm_ci(node, folder, progress)
+                (folder / FINISHED).touch()
     source = (SOURCES / "server.mjs").read_bytes()
-    script = home / f"server-{hashlib.sha256(source).hexdigest()[:16]}.mjs"
+    script = folder / f"server-{hashlib.sha256(source).hexdigest()[:16]}.mjs"
     if not script.exists():
-        unfinished = home / f"{script.name}.{os.getpid()}"
+        unfinished = folder / f"{script.name}.{os.getpid()}"
         unfinished.write_bytes(source)
         unfinished.rename(script)
     return script
@@ -109,7 +119,13 @@ def _npm_ci(node: Node, home: Path, progress: Progress) -> None:
     with progress.step("Installing the data API's npm packages, once (about 150 MB; 15 s to a few minutes)"):
         try:
             subprocess.run(
-                command, cwd=home, env=environment, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=True
+                command,
+                cwd=home,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=INSTALL_TIMEOUT_S,
+                check=True,
             )
         except subprocess.CalledProcessError as error:
             raise NoRestError(_npm_failure(error.stderr or error.stdout)) from error
@@ -119,7 +135,8 @@ def _npm_ci(node: Node, home: Path, progress: Progress) -> None:
 
 def _npm_failure(output: str) -> str:
     lines = "\n".join(f"  | {line}" for line in output.strip().splitlines()[-10:])
-    return f"npm could not install the data API's packages. Its last lines:\n{lines}\nCheck the network and npm's registry setting, then run it again."
+    what_to_do = "Check the network and npm's registry setting, then run it again."
+    return f"npm could not install the data API's packages. Its last lines:\n{lines}\n{what_to_do}"
 
 
 def lite_version() -> str:

@@ -24,7 +24,7 @@ from session_fix.processes import guarded
 from session_fix.rest import Endpoint, Keys, Rest
 from session_fix.servers import docker_container
 
-DEFAULT_IMAGE = "postgrest/postgrest:v14.1"  # a fixed release, never "latest"
+DEFAULT_IMAGE = "postgrest/postgrest:v16.5"  # what the Supabase CLI 3.1 runs; a fixed release, never "latest"
 PORT = 3000
 LIFETIME_S = 24 * 3600
 
@@ -119,7 +119,7 @@ def _container(image: str, params: dict[str, str], keys: Keys) -> Iterator[Endpo
             found = process.wait_until(
                 lambda: json.loads(note.read_text()) if note.exists() else None, timeout_s=300, doing="starting"
             )
-            url = f"http://127.0.0.1:{found['port']}"
+            url = f"http://{found['host']}:{found['port']}"
             process.wait_until(lambda: _answers(url), timeout_s=60, doing="loading the schema")
         except ProcessEndedError as error:
             raise NoRestError(str(error)) from error

@@ -1,4 +1,4 @@
-"""PostgreSQL in a container through testcontainers, reachable on loopback only, with a random password."""
+"""PostgreSQL in a container through testcontainers, on loopback where the engine is local, with a random password."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _wait_ready(process: GuardedProcess, password: str) -> Server:
         found = process.wait_until(
             lambda: json.loads(note.read_text()) if note.exists() else None, timeout_s=300, doing="starting"
         )
-        admin = {"host": "127.0.0.1", "port": found["port"], "user": "postgres", "password": password}
+        admin = {"host": found["host"], "port": found["port"], "user": "postgres", "password": password}
         version = process.wait_until(lambda: server_version(admin), timeout_s=60, doing="accepting connections")
     except ProcessEndedError as error:
         raise NoServerError(f"{error}\nPull the image first, or name another in SESSION_FIX_POSTGRES_IMAGE.") from error

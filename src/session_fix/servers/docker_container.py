@@ -2,8 +2,8 @@
 
 A process of its own, so that SIGKILL of the test run ends the container even where testcontainers' reaper image cannot
 be pulled. Command line: image, folder, port, then the command to run in it. The container's environment comes as JSON
-in ``SESSION_FIX_CONTAINER``. Once it runs, ``ready.json`` says where: the published port, and the address for other
-containers.
+in ``SESSION_FIX_CONTAINER``. Once it runs, ``ready.json`` says where: host and published port, and the address for
+other containers. A local engine publishes on loopback only, which testcontainers alone would not.
 """
 
 from __future__ import annotations
@@ -13,29 +13,50 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 READY_FILE = "ready.json"
 ENVIRONMENT = "SESSION_FIX_CONTAINER"
 
 
+LABEL = "session-fix.folder"
+LOOPBACK = frozenset({"localhost", "127.0.0.1"})
+
+
 def main() -> None:
     """Start the container, say where it is, and wait for SIGTERM."""
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415  an extra, and slow to import
+    from testcontainers.core.config import testcontainers_config  # noqa: PLC0415  an extra, and slow to import
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    testcontainers_config.ryuk_disabled = True  # its image is one more to pull, and the guard does its work
     image, folder, port, *command = sys.argv[1:]
     container = DockerContainer(image).with_envs(**json.loads(os.environ.pop(ENVIRONMENT)))
-    container.ports[port] = ("127.0.0.1", None)  # testcontainers alone would publish it on every address
+    container.with_kwargs(labels={LABEL: folder})
+    host = container.get_docker_client().host()
+    if host in LOOPBACK:  # else the engine is on another machine, or its sibling in CI, and loopback would be its own
+        container.ports[port] = ("127.0.0.1", None)  # type: ignore[assignment]  # docker-py takes it, see its "ports"
+        host = "127.0.0.1"
+    else:
+        container.with_exposed_ports(int(port))
     if command:
         container.with_command(command)
+    remove_orphans(container.get_docker_client().client)
     with container as running:
         client, identity = running.get_docker_client(), running.get_wrapped_container().id
-        ready = {"port": str(running.get_exposed_port(int(port))), "inside": client.bridge_ip(identity)}
+        ready = {"host": host, "port": str(running.get_exposed_port(int(port))), "inside": client.bridge_ip(identity)}
         unfinished = Path(folder) / "unfinished"
         unfinished.write_text(json.dumps(ready))
         unfinished.rename(Path(folder) / READY_FILE)
         while True:
             signal.pause()
+
+
+def remove_orphans(client: Any) -> None:
+    """Remove containers whose run folder is gone: those whose guard was killed together with all the rest."""
+    for orphan in client.containers.list(all=True, filters={"label": LABEL}):
+        if not Path(orphan.labels[LABEL]).exists():
+            orphan.remove(force=True)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,12 @@ def _command(binary_folder: Path, data: Path, socket_folder: Path) -> list[str]:
         *("--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync", "--no-instructions"),
     ]
     settings = SETTINGS | {"unix_socket_directories": str(socket_folder)}
-    postgres = [str(binary_folder / "postgres"), "-D", str(data), *(f"--{key}={value}" for key, value in settings.items())]
+    postgres = [
+        str(binary_folder / "postgres"),
+        "-D",
+        str(data),
+        *(f"--{key}={value}" for key, value in settings.items()),
+    ]
     return ["/bin/sh", "-c", f"{shlex.join(initdb)} && exec {shlex.join(postgres)}"]
 
 
@@ -105,7 +110,9 @@ def _environment(binary_folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def start(*, version: str = DEFAULT_VERSION, remove_too: tuple[Path, ...] = ()) -> Iterator[tuple[Server, GuardedProcess]]:
+def start(
+    *, version: str = DEFAULT_VERSION, remove_too: tuple[Path, ...] = ()
+) -> Iterator[tuple[Server, GuardedProcess]]:
     """Yield a new server on a Unix socket; it and its data are gone afterwards, however this process ends.
 
     Raises ``NoServerError`` with the server's own last lines when it does not come up.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from session_fix.errors import NoServerError, UsageError
 from session_fix.servers import Server
@@ -53,7 +53,7 @@ def start(*, dsn: str, allow_remote: bool = False) -> Iterator[Server]:
     """
     admin = parse(dsn, allow_remote=allow_remote)
     try:
-        with psycopg.connect(**admin, dbname="postgres", connect_timeout=10) as connection:  # type: ignore[arg-type]
+        with psycopg.connect(make_conninfo(**admin, dbname="postgres", connect_timeout="10")) as connection:
             version = str(connection.info.parameter_status("server_version"))
             rights = connection.execute(
                 "SELECT rolsuper OR (rolcreatedb AND rolcreaterole) FROM pg_roles WHERE rolname = current_user"

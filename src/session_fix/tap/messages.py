@@ -22,7 +22,7 @@ class MessageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it arrived. ``raw_headers`` keep their order; ``headers`` are by lower-case name, the last one wins."""
+    """A request as it arrived, its headers in their order."""
 
     method: str
     target: str
@@ -31,7 +31,7 @@ class Request:
 
     @property
     def headers(self) -> Mapping[bytes, bytes]:
-        """The headers by lower-case name."""
+        """The headers by lower-case name; of several, the last."""
         return {name.lower(): value for name, value in self.raw_headers}
 
 

@@ -12,6 +12,7 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import urlsplit
 
 from session_fix.events import Recorder
@@ -55,7 +56,7 @@ class Tap:
         self._clients: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tap", daemon=True)
 
-    def __enter__(self) -> Tap:
+    def __enter__(self) -> Self:
         self._thread.start()
         self.url = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
         return self
@@ -114,8 +115,7 @@ class Tap:
         recorder.record("call", "tap", call=number, **request_fields(request))
         response, why = await self._forward(request, self._upstream, upstream)
         took_us = (time.monotonic_ns() - began) // 1000
-        note = {"reason": why} if why else {}
-        recorder.record("reply", "tap", call=number, duration_us=took_us, **reply_fields(response), **note)
+        recorder.record("reply", "tap", call=number, duration_us=took_us, reason=why, **reply_fields(response))
         return response
 
     async def _forward(
