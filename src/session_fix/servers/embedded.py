@@ -35,6 +35,7 @@ SETTINGS = UNSAFE_BUT_FAST | {
     "timezone": "UTC",
     "lc_messages": "C",
     "logging_collector": "off",
+    "dynamic_shared_memory_type": "mmap",  # in its data folder, so that it goes with it even after SIGKILL
 }
 
 
@@ -99,7 +100,8 @@ def _command(binary_folder: Path, data: Path, socket_folder: Path) -> list[str]:
         str(data),
         *(f"--{key}={value}" for key, value in settings.items()),
     ]
-    return ["/bin/sh", "-c", f"{shlex.join(initdb)} && exec {shlex.join(postgres)}"]
+    # Stopped in the middle, initdb leaves shared memory in the kernel; the shell hears the signal when it has finished.
+    return ["/bin/sh", "-c", f"trap 'exit 1' QUIT; {shlex.join(initdb)} && exec {shlex.join(postgres)}"]
 
 
 def _environment(binary_folder: Path) -> dict[str, str]:
