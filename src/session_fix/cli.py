@@ -73,7 +73,7 @@ def cli(debug: bool) -> None:  # noqa: FBT001  read by Group
 
 @cli.command()
 @click.argument("variants", nargs=-1, metavar="[VARIANT]...")
-@click.option("--service", metavar="DIR", help="Also replay against this service, expected to be healthy.")
+@click.option("--service", metavar="DIR", help="Replay this service, which must be healthy; alone unless a VARIANT is named.")
 @click.option(
     "--format", "form", type=click.Choice(["console", "mermaid", "json"]), default="console", show_default=True
 )
@@ -213,8 +213,9 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("session-fix: interrupted; everything it started has been stopped.", err=True)
-        code = INTERRUPTED
+        click.echo("session-fix: interrupted; what it started is being stopped.", err=True)
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # without waiting for threads that wait for what is being stopped
     except BrokenPipeError:  # `session-fix ... | head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  what is still buffered has nowhere to go
         code = PIPE_CLOSED

@@ -64,7 +64,8 @@ def _everything(
 ) -> Iterator[tuple[Stack, list[Started]]]:
     """Start the services while the stack starts: both wait for other processes most of the time."""
     keys = stack.new_keys(settings)
-    with ExitStack() as cleanup, ThreadPoolExecutor(max_workers=len(subjects) + 1) as pool:
+    pool = ThreadPoolExecutor(max_workers=len(subjects))
+    with ExitStack() as cleanup:
 
         def start_service(subject: Subject) -> tuple[Service, Tap]:
             with progress.step(f"Importing the service {subject.name}"):
@@ -76,10 +77,15 @@ def _everything(
                 return service, tap
 
         services = [pool.submit(start_service, subject) for subject in subjects]
-        with stack.start(settings, keys, progress=progress) as running:
-            with progress.step("Migrating the template database"):
-                running.databases.template()
-            yield running, services
+        try:
+            with stack.start(settings, keys, progress=progress) as running:
+                with progress.step("Migrating the template database"):
+                    running.databases.template()
+                yield running, services
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)  # what they started ends with this process
+            raise
+        pool.shutdown()
 
 
 def _replay_one(subject: Subject, service: Service, tap: Tap, running: Stack) -> Replayed:
