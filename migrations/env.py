@@ -4,6 +4,7 @@ Callers set ``config.attributes["connection"]`` to an open SQLAlchemy connection
 """
 
 import os
+from contextlib import nullcontext
 
 import sqlalchemy as sa
 from alembic import context
@@ -21,7 +22,9 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 elif (given := context.config.attributes.get("connection")) is not None:
-    run(given)
+    # pytest-alembic hands over the engine
+    with given.connect() if isinstance(given, sa.Engine) else nullcontext(given) as opened:
+        run(opened)
 else:
     if not (url := os.environ.get("DATABASE_URL")):
         raise SystemExit("Set DATABASE_URL to the database, as postgresql://user:password@host/name.")

@@ -73,7 +73,9 @@ def cli(debug: bool) -> None:  # noqa: FBT001  read by Group
 
 @cli.command()
 @click.argument("variants", nargs=-1, metavar="[VARIANT]...")
-@click.option("--service", metavar="DIR", help="Replay this service, which must be healthy; alone unless a VARIANT is named.")
+@click.option(
+    "--service", metavar="DIR", help="Replay this service, which must be healthy; alone unless a VARIANT is named."
+)
 @click.option(
     "--format", "form", type=click.Choice(["console", "mermaid", "json"]), default="console", show_default=True
 )

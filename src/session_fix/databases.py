@@ -26,6 +26,9 @@ from session_fix.servers import Server
 API_ROLES = {"anon": "NOLOGIN", "authenticated": "NOLOGIN", "service_role": "NOLOGIN BYPASSRLS"}
 OURS = "made by session-fix"
 MAINTENANCE = "postgres"
+# The names that a run makes, complete: on somebody's server, a beginning like ours is not enough to drop their data.
+DATABASE_NAME = "^sf_{run}_([0-9a-f]{{12}}|template)$"
+ROLE_NAME = "^sf_{run}_rest_[0-9a-f]{{6}}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def _lock_key(run: str) -> int:
 
 
 class Databases:
-    """A run's databases on one server. Close it, or use it as a context manager."""
+    """A run's databases on one server. ``run`` is eight hexadecimal digits. Close it, or use it as a context manager."""
 
     def __init__(self, server: Server, *, run: str, migrate: Callable[[dict[str, str]], str]) -> None:
         self.server = server
@@ -69,6 +72,7 @@ class Databases:
         self._migrate = migrate
         self._made: set[str] = set()
         self._one_at_a_time = threading.Lock()
+        self._builder = threading.Lock()
         try:
             self._admin = psycopg.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True)
         except psycopg.OperationalError as error:
@@ -92,12 +96,13 @@ class Databases:
 
     @contextmanager
     def _building(self) -> Iterator[None]:
-        """Let one process at a time make what all of them share."""
-        self._execute("SELECT pg_advisory_lock(%s)", _lock_key("build"))
-        try:
-            yield
-        finally:
-            self._execute("SELECT pg_advisory_unlock(%s)", _lock_key("build"))
+        """Let one thread of one process at a time make what all of them share."""
+        with self._builder:  # the server's lock is the session's, and all threads here share one
+            self._execute("SELECT pg_advisory_lock(%s)", _lock_key("build"))
+            try:
+                yield
+            finally:
+                self._execute("SELECT pg_advisory_unlock(%s)", _lock_key("build"))
 
     def template(self) -> str:
         """Return the name of the migrated template, made by whichever process of the run asks first."""
@@ -180,8 +185,9 @@ class Databases:
 
     def _drop_what_nobody_locks(self) -> None:
         found = self._execute(
-            "SELECT split_part(datname, '_', 2) FROM pg_database WHERE datname ~ '^sf_[0-9a-f]+_' "
-            "UNION SELECT split_part(rolname, '_', 2) FROM pg_roles WHERE rolname ~ '^sf_[0-9a-f]+_rest_'"
+            "SELECT substr(datname, 4, 8) FROM pg_database WHERE datname ~ %s "
+            "UNION SELECT substr(rolname, 4, 8) FROM pg_roles WHERE rolname ~ %s",
+            *(DATABASE_NAME.format(run="[0-9a-f]{8}"), ROLE_NAME.format(run="[0-9a-f]{8}")),
         )
         in_use = [run for (run,) in found if not self._dropped(run)]
         if not in_use:
@@ -200,11 +206,13 @@ class Databases:
         if self._execute("SELECT pg_try_advisory_lock(%s)", key) != [(True,)]:
             return False
         try:
-            for (name,) in self._execute("SELECT datname FROM pg_database WHERE datname LIKE %s", rf"sf\_{run}\_%"):
+            for (name,) in self._execute(
+                "SELECT datname FROM pg_database WHERE datname ~ %s", DATABASE_NAME.format(run=run)
+            ):
                 identifier = sql.Identifier(name)
                 self._execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
                 self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
-            for (name,) in self._execute("SELECT rolname FROM pg_roles WHERE rolname LIKE %s", rf"sf\_{run}\_rest\_%"):
+            for (name,) in self._execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s", ROLE_NAME.format(run=run)):
                 self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
         finally:
             self._execute("SELECT pg_advisory_unlock(%s)", key)

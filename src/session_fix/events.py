@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 KINDS = frozenset({"request", "answer", "enter", "return", "raise", "call", "reply", "rows"})
+DEEPEST = 8
+NAME = re.compile(r"[A-Za-z_*][A-Za-z0-9_]{0,62}")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -60,8 +62,11 @@ class Recorder:
             return sorted(self._events, key=lambda event: (event.t_us, event.seq))
 
 
-def describe(value: Any) -> Any:
-    """Return what an event may say of a value: ids, numbers and None as they are, texts and lists by their length."""
+def describe(value: Any, depth: int = 0) -> Any:
+    """Return what an event may say of a value: ids, numbers and None as they are, texts and lists by their length.
+
+    A key that is no name is a text; what is nested deeper than anything the API takes is named by its type.
+    """
     match value:
         case None | bool() | int() | float():
             return value
@@ -69,8 +74,12 @@ def describe(value: Any) -> Any:
             return value.lower()
         case str():
             return f"text({len(value)})"
-        case dict():
-            return {key: describe(item) for key, item in value.items()}
+        case dict() if depth < DEEPEST:
+            return {_key(key): describe(item, depth + 1) for key, item in value.items()}
         case list() | tuple():
             return f"list({len(value)})"
     return type(value).__name__
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) and NAME.fullmatch(key) else str(describe(key))

@@ -21,8 +21,9 @@ from pathlib import Path
 import platformdirs
 
 import session_fix
+from session_fix import guard
 
-SHARE_FILE = "share.json"
+SHARE_FILE = guard.SHARE_FILE
 SHM = Path("/dev/shm")  # noqa: S108  RAM on Linux; the folder made in it is checked for its owner
 SHM_FREE_BYTES = 1 << 30
 
@@ -133,7 +134,9 @@ def sweep() -> list[Path]:
 
 
 def _sweep(base: Path) -> list[Path]:
-    return [folder for folder in base.iterdir() if folder.is_dir() and remove_if_unused(folder)]
+    return [
+        folder for folder in base.iterdir() if folder.is_dir() and not folder.is_symlink() and remove_if_unused(folder)
+    ]
 
 
 def remove_if_unused(folder: Path) -> bool:
@@ -155,5 +158,5 @@ def remove_if_unused(folder: Path) -> bool:
 def _stands_for_another(folder: Path) -> bool:
     try:
         return Path(json.loads((folder / SHARE_FILE).read_text())["folder"]).exists()
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):  # no note, or none of ours
         return False

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from session_fix.events import Recorder, describe
 
 TIMEOUT_S = 30.0
+CREATE_PATH, QUERY_PATH = "/session/create", "/smart/query"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,11 @@ class Frontend:
 
     def create_session(self) -> Answer:
         """Ask for a session."""
-        return self._post("/session/create", {})
+        return self._post(CREATE_PATH, {})
 
     def query(self, session_id: str, text: str) -> Answer:
         """Ask a question in a session."""
-        return self._post("/smart/query", {"session_id": session_id, "text": text})
+        return self._post(QUERY_PATH, {"session_id": session_id, "text": text})
 
     def _post(self, path: str, body: dict[str, Any]) -> Answer:
         self._recorder.record("request", "frontend", method="POST", path=path, body=describe(body))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import selectors
@@ -24,6 +25,8 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1  # Source: prctl(2)
 EXIT_FILE = "exit"
+SHARE_FILE = "share.json"
+GRANTED = b"1"
 LEASE_SOCKET = "lease.sock"
 LOG_FILE = "log"
 PID_FILE = "pid"
@@ -82,6 +85,7 @@ def hold(child: subprocess.Popen[bytes] | None, folder: Path, *, wakeup: socket.
             found: Any = key.fileobj
             if found is listener:
                 lease, _ = listener.accept()
+                lease.send(GRANTED)
                 leases.add(lease)
                 selector.register(lease, selectors.EVENT_READ)
             elif found is wakeup:
@@ -92,18 +96,30 @@ def hold(child: subprocess.Popen[bytes] | None, folder: Path, *, wakeup: socket.
                 selector.unregister(found)
                 leases.discard(found)
                 found.close()
+    listener.close()  # whoever is waiting to be let in is refused, and starts one of its own
 
 
-def remove(doomed: list[Path]) -> None:
-    """Remove the folders, and the one that held them if nothing else is in it."""
-    for folder in doomed:
-        for _ in range(20):  # a dying child may still write
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
-            time.sleep(0.05)
+def remove(folder: Path) -> None:
+    """Remove the folder, and the one that held it if nothing else is in it."""
+    for _ in range(20):  # a dying child may still write
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+        time.sleep(0.05)
     with contextlib.suppress(OSError):
-        doomed[0].parent.rmdir()
+        folder.parent.rmdir()
+
+
+def remove_share(share: Path, folder: Path) -> None:
+    """Remove the folder through which others found this guard, unless it leads to a successor by now."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(share, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if json.loads((share / SHARE_FILE).read_text())["folder"] == str(folder):
+                shutil.rmtree(share)
+        finally:
+            os.close(descriptor)
 
 
 def main() -> None:
@@ -129,7 +145,9 @@ def main() -> None:
     finally:
         if child:
             stop(child, spec["stop_signal"], spec["grace_s"])
-        remove([folder, *map(Path, spec["remove_too"])])
+        if spec["share"]:
+            remove_share(Path(spec["share"]), folder)
+        remove(folder)
 
 
 if __name__ == "__main__":

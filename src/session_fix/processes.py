@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,9 +48,10 @@ class GuardedProcess:
     def exit_code(self) -> int | None:
         """Return how the process ended by itself, None while it runs."""
         try:
-            return int((self.folder / guard.EXIT_FILE).read_text() or 0)
+            text = (self.folder / guard.EXIT_FILE).read_text()
         except FileNotFoundError:
             return None
+        return int(text) if text else None  # empty while it is being written
 
     def last_lines(self, count: int = LAST_LINES) -> str:
         """Return the end of what the process wrote to its standard output and error."""
@@ -91,17 +92,17 @@ def guarded(
     user: User | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
     grace_s: float = 5.0,
-    remove_too: Sequence[Path] = (),
+    share: Path | None = None,
 ) -> Iterator[GuardedProcess]:
-    """Run ``argv`` until the block ends or this process does, however it does; then remove its folders.
+    """Run ``argv`` until the block ends or this process does, however it does; then remove ``folder``.
 
-    Further processes may hold it beyond that, see ``leased``. ``stop_signal`` is sent first, SIGKILL after ``grace_s``
+    With ``share``, further processes may hold it beyond that, see ``shared``. ``stop_signal`` is sent first, SIGKILL after ``grace_s``
     seconds. The process writes to a log in ``folder``.
     """
     spec = {
         "argv": [str(part) for part in argv],
         "folder": str(folder.path),
-        "remove_too": [str(path) for path in remove_too],
+        "share": str(share) if share else None,
         "env": dict(env) if env is not None else None,
         "cwd": str(cwd or folder.path),
         "uid": user.uid if user else None,
@@ -128,7 +129,7 @@ def guarded(
         yield process
     finally:
         keeper.stdin.close()  # type: ignore[union-attr]
-        if remove_too:
+        if share:
             keeper.returncode = 0  # others may hold it for longer than this process lives: nothing here waits for it
         else:
             keeper.wait()
@@ -139,6 +140,8 @@ def leased(folder: Path) -> Iterator[None]:
     """Keep another process's guarded process alive for the block; ``OSError`` when its guard is gone."""
     with socket.socket(socket.AF_UNIX) as lease:
         lease.connect(os.fspath(folder / guard.LEASE_SOCKET))
+        if lease.recv(1) != guard.GRANTED:
+            raise ConnectionError(f"The guard of {folder} is ending.")
         yield
 
 
@@ -154,8 +157,8 @@ class Shared:
 def shared(key: str, start: Callable[[Path], AbstractContextManager[Shared]]) -> Iterator[dict[str, Any]]:
     """Start something once among all processes that ask with the same ``key``; yield what is to be known of it.
 
-    ``start`` is called with a folder to pass on in ``remove_too``. The first to ask starts it, whoever leaves last ends
-    it, and the one that started it may be gone by then.
+    ``start`` is called with the folder to pass on as ``share``. The first to ask starts it, whoever leaves last ends it,
+    and the one that started it may be gone by then.
     """
     with ExitStack() as stack:
         share, lock = folders.lock_made(lambda: _share_folder(key))

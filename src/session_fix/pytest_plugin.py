@@ -17,8 +17,8 @@ pytest_plugins = [
     "session_fix.fixtures.database",
     "session_fix.fixtures.supabase",
     "session_fix.fixtures.service",
-    "session_fix.fixtures.alembic",
 ]
+ALEMBIC_FIXTURES = "session_fix.fixtures.alembic"
 
 CHECKLIST = "session_fix_checklist"
 DIAGRAM_WIDTH = 100
@@ -37,8 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register our marker."""
+    """Register our marker, and the fixtures that replace another plugin's."""
     config.addinivalue_line("markers", MARKER)
+    config.pluginmanager.import_plugin(ALEMBIC_FIXTURES)  # after pytest-alembic, whose defaults they replace
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

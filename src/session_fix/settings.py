@@ -74,11 +74,22 @@ def _from_file(folder: Path) -> dict[str, Any]:
     for parent in (folder, *folder.parents):
         if (path := parent / "pyproject.toml").is_file():
             try:
-                table = tomllib.loads(path.read_text()).get("tool", {}).get("session-fix", {})
-            except tomllib.TOMLDecodeError as error:
+                found = tomllib.loads(path.read_bytes().decode())
+            except ValueError as error:  # no UTF-8, or no TOML
                 raise UsageError(f"{path} is not TOML: {error}") from error
-            return {_known(key, path): value for key, value in table.items()}
+            for name in ("tool", "session-fix"):
+                found = found.get(name, {})
+                if not isinstance(found, dict):
+                    raise UsageError(f"{name} in {path} must be a table.")
+            return {_known(key, path): _of_its_type(key, value, path) for key, value in found.items()}
     return {}
+
+
+def _of_its_type(key: str, value: Any, path: Path) -> Any:
+    wanted = bool if isinstance(getattr(Settings(), key.replace("-", "_")), bool) else str
+    if not isinstance(value, wanted):
+        raise UsageError(f"{key} in {path} must be {'true or false' if wanted is bool else 'a text in quotes'}.")
+    return value
 
 
 def _known(key: str, path: Path) -> str:

@@ -86,8 +86,7 @@ def _server(settings: Settings, progress: Progress, share: str | None) -> Iterat
     def begin(share_folder: Path | None = None) -> Iterator[Shared]:
         with ExitStack() as stack:
             with progress.step(f"Starting PostgreSQL ({settings.postgres})"):
-                remove_too = (share_folder,) if share_folder else ()
-                server, process = stack.enter_context(_starting(settings, remove_too))
+                server, process = stack.enter_context(_starting(settings, share_folder))
             yield Shared(str(process.folder), dataclasses.asdict(server))
 
     try:
@@ -103,12 +102,10 @@ def _alone(starting: AbstractContextManager[Shared]) -> Iterator[dict[str, Any]]
         yield started.value
 
 
-def _starting(
-    settings: Settings, remove_too: tuple[Path, ...]
-) -> AbstractContextManager[tuple[Server, GuardedProcess]]:
+def _starting(settings: Settings, share: Path | None) -> AbstractContextManager[tuple[Server, GuardedProcess]]:
     if settings.postgres == "docker":
-        return docker.start(image=settings.postgres_image, remove_too=remove_too)
-    return embedded.start(version=settings.postgres_version, remove_too=remove_too)
+        return docker.start(image=settings.postgres_image, share=share)
+    return embedded.start(version=settings.postgres_version, share=share)
 
 
 def _other_ways(settings: Settings) -> str:

@@ -41,7 +41,11 @@ class Channel:
 
     def send(self, message):
         """Send one message; what JSON cannot hold is sent as its repr."""
-        data = json.dumps(message, default=repr).encode() + b"\n"
+        try:
+            data = json.dumps(message, default=repr).encode() + b"\n"
+        except (TypeError, ValueError, RecursionError):  # a key that is no text, or a value that holds itself
+            shown = {key: item if isinstance(item, (str, int)) else repr(item) for key, item in message.items()}
+            data = json.dumps(shown).encode() + b"\n"
         with self._lock:
             self._socket.sendall(data)
 

@@ -115,7 +115,7 @@ class Service:
 
     def hung(self, calls: Sequence[Call]) -> ServiceHungError:
         """Return the error for calls without an outcome, with the stack of each of the service's threads."""
-        with contextlib.suppress(OSError, queue.Empty):
+        with contextlib.suppress(ServiceError, queue.Empty):
             self._send({"stacks": True})
             self._replies.get(timeout=STACKS_TIMEOUT_S)
         names = ", ".join(f"{call.layer}.{call.function}()" for call in calls)
@@ -137,7 +137,10 @@ class Service:
         )
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._connection.sendall(json.dumps(message).encode() + b"\n")
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError as error:
+            raise self.died() from error
 
     def _read(self) -> None:
         with contextlib.suppress(OSError), self._connection.makefile("rb") as lines:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 from rich.text import Text
 
 from session_fix.report.messages import LANES, Message
 
 NARROWEST, WIDEST = 60, 100
-LINES_AT_MOST = 6
+MEASURE = Console(width=WIDEST)
 STYLES = {True: "green", False: "bold red", None: ""}
 
 
@@ -59,31 +60,27 @@ def _lines(message: Message, lanes: tuple[int, ...], glyphs: Glyphs) -> list[Tex
     begin, end = lanes[left] + 1, lanes[right if right > left else left + 1]
     room = end - begin
     if left == right:
-        indent = "  " * message.depth
-        first, *rest = _wrapped(message.text, room - len(indent) - 2)
+        indent = " " * min(2 * message.depth, room // 2)
+        first, *rest = _wrapped(message.text, room - len(indent) - 4)
         labels = [f" {indent}{first}", *(f" {indent}  {line}" for line in rest)]
     else:
         first, *rest = _wrapped(message.text, room - 5)
         labels = [_arrow(message, first, room, glyphs), *(f"   {line}" for line in rest)]
-    return [_over_lanes(label, begin, message, lanes, glyphs) for label in labels]
+    return [_over_lanes(set_cell_size(label, room), begin, end, message, lanes, glyphs) for label in labels]
 
 
-def _over_lanes(label: str, begin: int, message: Message, lanes: tuple[int, ...], glyphs: Glyphs) -> Text:
-    characters = [" "] * (lanes[-1] + 1)
-    for lane in lanes:
-        characters[lane] = glyphs.lane
-    characters[begin : begin + len(label)] = label
-    drawn = Text("".join(characters))
-    drawn.stylize(STYLES[message.good], begin, begin + len(label))
-    return drawn
+def _over_lanes(label: str, begin: int, end: int, message: Message, lanes: tuple[int, ...], glyphs: Glyphs) -> Text:
+    bare = "".join(glyphs.lane if column in lanes else " " for column in range(lanes[-1] + 1))
+    return Text.assemble(bare[:begin], (label, STYLES[message.good]), bare[end:])
 
 
 def _wrapped(text: str, room: int) -> list[str]:
-    """Return the text in lines of at most ``room`` columns."""
-    return textwrap.wrap(text, room, break_on_hyphens=False, max_lines=LINES_AT_MOST) or [""]
+    """Return the text in lines of at most ``room`` columns, as a terminal counts them."""
+    return [line.plain.rstrip() for line in Text(text).wrap(MEASURE, room)] or [""]
 
 
 def _arrow(message: Message, text: str, room: int, glyphs: Glyphs) -> str:
+    line = glyphs.line * (room - 4 - cell_len(text))
     if message.source < message.target:
-        return f"{glyphs.line} {text} ".ljust(room - 1, glyphs.line) + glyphs.right
-    return glyphs.left + f" {text} {glyphs.line}".rjust(room - 1, glyphs.line)
+        return f"{glyphs.line} {text} {line}{glyphs.right}"
+    return f"{glyphs.left}{line} {text} {glyphs.line}"

@@ -53,9 +53,10 @@ def _message(event: Event) -> Message | None:
             body = _named(fields["body"], only=("session_id",)) if good else ""
             return Message(BACKEND, FRONTEND, _words(fields["status"], body), good)
         case "enter":
-            return Message(BACKEND, BACKEND, f"{fields['function']}({_arguments(fields['arguments'])})", depth=depth)
+            text = clean(f"{fields['function']}({_arguments(fields['arguments'])})")
+            return Message(BACKEND, BACKEND, text, depth=depth)
         case "return" if fields["value"] is not True:
-            return Message(BACKEND, BACKEND, f"= {_short(fields['value'])}", depth=depth + 1)
+            return Message(BACKEND, BACKEND, clean(f"= {_short(fields['value'])}"), depth=depth + 1)
         case "raise":
             error = fields["error"]
             text = _words("raises", error["type"], error["code"])
@@ -76,7 +77,7 @@ def _call(fields: Mapping[str, Any]) -> str:
 
 def _reply(fields: Mapping[str, Any]) -> str:
     if code := fields["code"]:
-        return _words(fields["status"], code, CONDITIONS.get(code, ""))
+        return _words(fields["status"], code, CONDITIONS.get(str(code), ""))
     rows = fields["rows"]
     return _words(fields["status"], "" if rows is None else f"{rows} row{'' if rows == 1 else 's'}")
 
@@ -103,4 +104,9 @@ def _short_in(text: str) -> str:
 
 
 def _words(*parts: object) -> str:
-    return " ".join(str(part) for part in parts if part not in (None, ""))
+    return clean(" ".join(str(part) for part in parts if part not in (None, "")))
+
+
+def clean(text: str) -> str:
+    """Return the text on one line, without characters that move a cursor or change how a terminal draws."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))

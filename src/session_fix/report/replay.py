@@ -24,7 +24,7 @@ def console(replay: Replay, *, width: int, glyphs: lanes.Glyphs) -> Iterator[Tex
         yield Text()
     yield Text(" | ".join(f"{name}: {what}" for name, what in replay.stack.items()), style="dim")
     yield Text()
-    name_width = max(len(replayed.subject.name) for replayed in replay.flows)
+    name_width = max((len(replayed.subject.name) for replayed in replay.flows), default=0)
     for replayed in replay.flows:
         yield from _verdict(replayed, name_width)
 

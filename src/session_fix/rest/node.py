@@ -39,7 +39,8 @@ def _version(node: Path) -> str | None:
         printed = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return printed.strip().removeprefix("v")
+    found = re.fullmatch(r"v(\d+\.\d+\.\d+\S*)", printed.strip())
+    return found[1] if found else None
 
 
 def find() -> Node:

@@ -36,7 +36,7 @@ def missing() -> str | None:
 
 
 @contextmanager
-def start(*, image: str = DEFAULT_IMAGE, remove_too: tuple[Path, ...] = ()) -> Iterator[tuple[Server, GuardedProcess]]:
+def start(*, image: str = DEFAULT_IMAGE, share: Path | None = None) -> Iterator[tuple[Server, GuardedProcess]]:
     """Yield a new server in a container of ``image``; the container is gone afterwards, however this process ends.
 
     Raises ``NoServerError`` when testcontainers, the engine or the image is missing, or the server does not come up.
@@ -53,7 +53,7 @@ def start(*, image: str = DEFAULT_IMAGE, remove_too: tuple[Path, ...] = ()) -> I
             folder=folder,
             env=os.environ | {docker_container.ENVIRONMENT: json.dumps({"POSTGRES_PASSWORD": password})},
             grace_s=30,
-            remove_too=remove_too,
+            share=share,
         ) as process,
     ):
         yield _wait_ready(process, password), process

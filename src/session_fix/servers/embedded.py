@@ -111,9 +111,7 @@ def _environment(binary_folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def start(
-    *, version: str = DEFAULT_VERSION, remove_too: tuple[Path, ...] = ()
-) -> Iterator[tuple[Server, GuardedProcess]]:
+def start(*, version: str = DEFAULT_VERSION, share: Path | None = None) -> Iterator[tuple[Server, GuardedProcess]]:
     """Yield a new server on a Unix socket; it and its data are gone afterwards, however this process ends.
 
     Raises ``NoServerError`` with the server's own last lines when it does not come up.
@@ -132,7 +130,7 @@ def start(
             env=environment,
             user=user,
             stop_signal=signal.SIGQUIT,  # immediate shutdown: nothing is worth a checkpoint
-            remove_too=remove_too,
+            share=share,
         ) as process:
             yield _wait_ready(process, folder), process
 

