@@ -63,7 +63,7 @@ def _lock_key(run: str) -> int:
 
 
 class Databases:
-    """A run's databases on one server. ``run`` is eight hexadecimal digits. Close it, or use it as a context manager."""
+    """A run's databases on one server; ``run`` is eight hexadecimal digits. A context manager."""
 
     def __init__(self, server: Server, *, run: str, migrate: Callable[[dict[str, str]], str]) -> None:
         self.server = server

@@ -118,8 +118,11 @@ def judge(events: Sequence[Event], expected: Expectation) -> Judgement:
     A flow that never reached the database proves nothing, whatever it answered: ``inconclusive``.
     """
     observed = observe(events)
-    if not any(event.kind == "reply" and not event.fields.get("reason") for event in events):
-        return Judgement("inconclusive", observed, ["no call of the service was answered by the data API"])
+    replies = [event for event in events if event.kind == "reply"]
+    if not replies:
+        return Judgement("inconclusive", observed, ["the service made no call to the data API"])
+    if all(reply.fields.get("reason") for reply in replies):
+        return Judgement("inconclusive", observed, ["the data API answered no call of the service"])
     if reasons := expected.mismatches(observed):
         return Judgement("fail", observed, reasons)
     return Judgement("pass", observed, [])

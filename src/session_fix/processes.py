@@ -96,8 +96,8 @@ def guarded(
 ) -> Iterator[GuardedProcess]:
     """Run ``argv`` until the block ends or this process does, however it does; then remove ``folder``.
 
-    With ``share``, further processes may hold it beyond that, see ``shared``. ``stop_signal`` is sent first, SIGKILL after ``grace_s``
-    seconds. The process writes to a log in ``folder``.
+    With ``share``, further processes may hold it beyond that, see ``shared``. ``stop_signal`` is sent first, SIGKILL
+    after ``grace_s`` seconds. The process writes to a log in ``folder``.
     """
     spec = {
         "argv": [str(part) for part in argv],
@@ -157,8 +157,8 @@ class Shared:
 def shared(key: str, start: Callable[[Path], AbstractContextManager[Shared]]) -> Iterator[dict[str, Any]]:
     """Start something once among all processes that ask with the same ``key``; yield what is to be known of it.
 
-    ``start`` is called with the folder to pass on as ``share``. The first to ask starts it, whoever leaves last ends it,
-    and the one that started it may be gone by then.
+    ``start`` is called with the folder to pass on as ``share``. The first to ask starts it, whoever leaves last ends
+    it, and the one that started it may be gone by then.
     """
     with ExitStack() as stack:
         share, lock = folders.lock_made(lambda: _share_folder(key))

@@ -116,7 +116,7 @@ def test_a_path_outside_the_rest_api_keeps_its_name():
         (409, {"code": "23503", "message": "violates foreign key"}, "23503", "23503"),
         (400, {"code": "22P02", "message": "invalid input"}, "22P02", "22P02"),
         (503, {"code": "PGRST002"}, "PGRST002", None),
-        (401, {"code": 401, "msg": "no key"}, 401, None),
+        (401, {"code": 401, "msg": "no key"}, "401", None),
         (404, {"code": "23x03"}, "23x03", None),
         (200, {"code": "23503"}, None, None),
         (500, {"message": "23503 23503"}, None, None),

@@ -12,6 +12,7 @@ from rich.text import Text
 from session_fix.report.messages import LANES, Message
 
 NARROWEST, WIDEST = 60, 100
+LINES_AT_MOST, CUT = 6, "[...]"
 MEASURE = Console(width=WIDEST)
 STYLES = {True: "green", False: "bold red", None: ""}
 
@@ -75,8 +76,11 @@ def _over_lanes(label: str, begin: int, end: int, message: Message, lanes: tuple
 
 
 def _wrapped(text: str, room: int) -> list[str]:
-    """Return the text in lines of at most ``room`` columns, as a terminal counts them."""
-    return [line.plain.rstrip() for line in Text(text).wrap(MEASURE, room)] or [""]
+    """Return the text in lines of at most ``room`` columns, as a terminal counts them; very long ones are cut."""
+    lines = [line.plain.rstrip() for line in Text(text).wrap(MEASURE, room)] or [""]
+    if len(lines) > LINES_AT_MOST:
+        lines[LINES_AT_MOST - 1 :] = [CUT]
+    return lines
 
 
 def _arrow(message: Message, text: str, room: int, glyphs: Glyphs) -> str:

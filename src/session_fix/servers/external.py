@@ -13,6 +13,10 @@ from session_fix.errors import NoServerError, UsageError
 from session_fix.servers import Server
 
 DSN_VARIABLE = "SESSION_FIX_DSN"
+UNREADABLE = (
+    "The DSN cannot be parsed. Write postgresql://user:password@host:5432/postgres, "
+    "with @ : / # % in the password percent-encoded."
+)
 
 
 def parse(dsn: str, *, allow_remote: bool = False) -> dict[str, str]:
@@ -22,16 +26,15 @@ def parse(dsn: str, *, allow_remote: bool = False) -> dict[str, str]:
     """
     try:
         params = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
-    except psycopg.ProgrammingError:
-        raise UsageError(
-            "The DSN cannot be parsed. Write postgresql://user:password@host:5432/postgres, "
-            "with @ : / # % in the password percent-encoded."
-        ) from None
-    host = params.get("host", params.get("hostaddr", ""))
-    if not host:
+    except (psycopg.ProgrammingError, UnicodeError):
+        raise UsageError(UNREADABLE) from None
+    hosts = [host for key in ("host", "hostaddr") for host in params.get(key, "").split(",") if host]
+    if not hosts:
         raise UsageError("The DSN names no host. Name it: a host from the environment would be easy to mistake.")
-    if not allow_remote and not _is_local(host):
-        raise UsageError(f"{host} is not this machine. Pass --allow-remote if databases may be created there.")
+    if any("@" in host for host in hosts):  # libpq ends a password at the first @, and takes its rest for a host
+        raise UsageError(UNREADABLE)
+    if not allow_remote and (remote := [host for host in hosts if not _is_local(host)]):
+        raise UsageError(f"{remote[0]} is not this machine. Pass --allow-remote if databases may be created there.")
     params.pop("dbname", None)
     return params
 

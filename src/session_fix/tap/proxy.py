@@ -98,8 +98,10 @@ class Tap:
                 await writer.drain()
         except MessageError as error:
             writer.write(messages.response_bytes(_refusal(400, str(error))))
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
             pass
+        except asyncio.CancelledError:  # the tap is ending, and the client may never read what was sent
+            writer.transport.abort()
         finally:
             self._clients.discard(task)
             for _, connection in upstream.values():
@@ -160,14 +162,9 @@ def _forget(upstream: dict[tuple[str, int], Streams], address: tuple[str, int]) 
 
 
 async def _closed(writer: asyncio.StreamWriter) -> None:
-    """Close a client's connection once it has read what was sent, or at once when the tap is ending."""
     writer.close()
-    try:
+    with contextlib.suppress(OSError):  # the client was faster
         await writer.wait_closed()
-    except asyncio.CancelledError:
-        writer.transport.abort()
-    except OSError:  # the client was faster
-        pass
 
 
 def _refusal(status: int, why: str) -> Response:
