@@ -44,7 +44,7 @@ def main() -> None:
     remove_orphans(container.get_docker_client().client)
     with container as running:
         client, identity = running.get_docker_client(), running.get_wrapped_container().id
-        ready = {"host": host, "port": str(running.get_exposed_port(int(port))), "inside": client.bridge_ip(identity)}
+        ready = {"host": host, "port": str(running.get_exposed_port(int(port))), "inside": client.bridge_ip(str(identity))}
         unfinished = Path(folder) / "unfinished"
         unfinished.write_text(json.dumps(ready))
         unfinished.rename(Path(folder) / READY_FILE)
