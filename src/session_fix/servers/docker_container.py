@@ -43,8 +43,8 @@ def main() -> None:
         container.with_command(command)
     remove_orphans(container.get_docker_client().client)
     with container as running:
-        client, identity = running.get_docker_client(), running.get_wrapped_container().id
-        ready = {"host": host, "port": str(running.get_exposed_port(int(port))), "inside": client.bridge_ip(str(identity))}
+        inside = running.get_docker_client().bridge_ip(str(running.get_wrapped_container().id))
+        ready = {"host": host, "port": str(running.get_exposed_port(int(port))), "inside": inside}
         unfinished = Path(folder) / "unfinished"
         unfinished.write_text(json.dumps(ready))
         unfinished.rename(Path(folder) / READY_FILE)
