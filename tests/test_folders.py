@@ -15,7 +15,7 @@ from session_fix import folders
 @pytest.fixture(autouse=True)
 def temporary(tmp_path, monkeypatch):
     """Put the runs of these tests where no other run's are."""
-    monkeypatch.setattr(folders, "_fastest_temporary", lambda: tmp_path)
+    monkeypatch.setattr(folders, "fastest_temporary", lambda: tmp_path)
     return tmp_path
 
 

@@ -36,7 +36,8 @@ def test_every_part_listens_on_loopback_or_not_at_all(keys, descendants, network
 def test_it_says_what_runs(session_fix_stack):
     """Every report names the stack and its versions."""
     described = session_fix_stack.describe()
-    assert described["postgres"].startswith(f"embedded {embedded.DEFAULT_VERSION}.")
+    server = session_fix_stack.databases.server
+    assert described["postgres"] == f"{server.kind} {server.version}"
     assert described["rest"].startswith(f"lite (@supabase/lite {node.lite_version()}, Node.js ")
 
 

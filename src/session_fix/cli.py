@@ -141,7 +141,7 @@ def _write(file: str, text: str) -> None:
     """Write a report whole or not at all."""
     unfinished = Path(f"{file}.{os.getpid()}.unfinished")
     try:
-        unfinished.write_text(text + "\n")
+        unfinished.write_text(text + "\n", encoding="utf-8")
         unfinished.replace(file)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
@@ -209,6 +209,8 @@ def doctor(json_file: str | None, **flags: Any) -> None:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may know ASCII only
     try:
         code = cli.main(standalone_mode=False)  # what a command returns, or the code it exited with
     except click.ClickException as error:

@@ -77,6 +77,6 @@ def _rest(settings: Settings) -> list[Finding]:
 
 
 def _folder() -> Finding:
-    base = folders.runs()
+    base = folders.fastest_temporary()
     free_gib = shutil.disk_usage(base).free / (1 << 30)
     return Finding("Room for throwaway data", f"{free_gib:.1f} GiB in {base}", free_gib > 1, remedy="set TMPDIR")

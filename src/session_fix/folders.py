@@ -51,7 +51,7 @@ def cache() -> Path:
     return path
 
 
-def _fastest_temporary() -> Path:
+def fastest_temporary() -> Path:
     """Return RAM where Linux offers at least a gibibyte of it, else the temporary folder."""
     if sys.platform == "linux" and os.access(SHM, os.W_OK) and shutil.disk_usage(SHM).free >= SHM_FREE_BYTES:
         return SHM
@@ -64,7 +64,7 @@ def runs() -> Path:
     Root's may be entered (not listed) by others, since its PostgreSQL runs as another user.
     Raises ``PermissionError`` when somebody else made a folder of that name first.
     """
-    base = _fastest_temporary() / f"session-fix-{os.geteuid()}"
+    base = fastest_temporary() / f"session-fix-{os.geteuid()}"
     mode = 0o711 if os.geteuid() == 0 else 0o700
     with suppress(FileExistsError):
         base.mkdir(mode=mode)

@@ -51,7 +51,7 @@ NOT_IN_A_FILE = frozenset({"dsn", "supabase_keys"})
 def load(flags: Mapping[str, Any], *, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings; a flag that is None was not given.
 
-    Raises ``UsageError`` naming the key, where it stands and what it can be.
+    Raises ``UsageError`` naming the key and what it can be.
     """
     values: dict[str, Any] = {key: environ[name] for key, name in VARIABLES.items() if environ.get(name)}
     values["supabase_keys"] = Keys(environ.get("SUPABASE_ANON_KEY", ""), environ.get("SUPABASE_SERVICE_ROLE_KEY", ""))

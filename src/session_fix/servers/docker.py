@@ -14,7 +14,7 @@ from pathlib import Path
 from session_fix import folders
 from session_fix.errors import NoServerError, ProcessEndedError
 from session_fix.processes import GuardedProcess, guarded
-from session_fix.servers import UNSAFE_BUT_FAST, Server, docker_container, server_version
+from session_fix.servers import NOT_FROM_ENVIRONMENT, UNSAFE_BUT_FAST, Server, docker_container, server_version
 
 DEFAULT_IMAGE = "postgres:18.4"  # a fixed release of the current major, never "latest"
 PORT = 5432
@@ -65,7 +65,8 @@ def _wait_ready(process: GuardedProcess, password: str) -> Server:
         found = process.wait_until(
             lambda: json.loads(note.read_text()) if note.exists() else None, timeout_s=300, doing="starting"
         )
-        admin = {"host": found["host"], "port": found["port"], "user": "postgres", "password": password}
+        admin = NOT_FROM_ENVIRONMENT | {"host": found["host"], "port": found["port"], "user": "postgres"}
+        admin |= {"password": password}
         version = process.wait_until(lambda: server_version(admin), timeout_s=60, doing="accepting connections")
     except ProcessEndedError as error:
         raise NoServerError(f"{error}\nPull the image first, or name another in SESSION_FIX_POSTGRES_IMAGE.") from error

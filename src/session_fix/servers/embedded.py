@@ -21,7 +21,7 @@ from session_fix import folders
 from session_fix.errors import NoServerError, ProcessEndedError
 from session_fix.folders import RunFolder
 from session_fix.processes import GuardedProcess, User, guarded
-from session_fix.servers import UNSAFE_BUT_FAST, Server, server_version
+from session_fix.servers import NOT_FROM_ENVIRONMENT, UNSAFE_BUT_FAST, Server, server_version
 
 INSTALLS = {"16": "pginstall", "18": "pginstall18"}
 DEFAULT_VERSION = "18"
@@ -136,7 +136,7 @@ def start(*, version: str = DEFAULT_VERSION, share: Path | None = None) -> Itera
 
 
 def _wait_ready(process: GuardedProcess, folder: RunFolder) -> Server:
-    admin = {"host": str(folder.path), "port": "5432", "user": SUPERUSER}
+    admin = NOT_FROM_ENVIRONMENT | {"host": str(folder.path), "port": "5432", "user": SUPERUSER}
 
     socket_file = folder.path / ".s.PGSQL.5432"
     try:

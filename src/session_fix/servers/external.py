@@ -10,7 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from session_fix.errors import NoServerError, UsageError
-from session_fix.servers import Server
+from session_fix.servers import NOT_FROM_ENVIRONMENT, Server
 
 DSN_VARIABLE = "SESSION_FIX_DSN"
 UNREADABLE = (
@@ -54,7 +54,7 @@ def start(*, dsn: str, allow_remote: bool = False) -> Iterator[Server]:
 
     Raises ``NoServerError`` when it does not answer or lacks a right, ``UsageError`` for a bad DSN.
     """
-    admin = parse(dsn, allow_remote=allow_remote)
+    admin = NOT_FROM_ENVIRONMENT | parse(dsn, allow_remote=allow_remote)
     try:
         with psycopg.connect(make_conninfo(**admin, dbname="postgres", connect_timeout="10")) as connection:
             version = str(connection.info.parameter_status("server_version"))

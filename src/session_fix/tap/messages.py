@@ -136,10 +136,17 @@ def _head(first_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"\r\n".join([first_line, *(b"%b: %b" % header for header in headers), b"", b""])
 
 
+def _end_to_end(headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
+    """Return the headers that are not for this connection only."""
+    named = b",".join(value for name, value in headers if name.lower() == b"connection").lower().split(b",")
+    dropped = NOT_FORWARDED | {name.strip() for name in named}
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
+
+
 def request_bytes(request: Request, *, target: str, host: str) -> bytes:
     """Return the request to send on: another target and host, its own headers and body."""
     headers = [(b"host", host.encode())]
-    headers += [(n, v) for n, v in request.raw_headers if n.lower() not in NOT_FORWARDED]
+    headers += _end_to_end(request.raw_headers)
     if request.body or request.method in ("POST", "PUT", "PATCH"):
         headers.append((b"content-length", b"%d" % len(request.body)))
     return _head(f"{request.method} {target} HTTP/1.1".encode("latin-1"), headers) + request.body
@@ -147,7 +154,7 @@ def request_bytes(request: Request, *, target: str, host: str) -> bytes:
 
 def response_bytes(response: Response) -> bytes:
     """Return the response to hand to the client: its own headers and body, with a length of their own."""
-    headers = [(n, v) for n, v in response.raw_headers if n.lower() not in NOT_FORWARDED]
+    headers = _end_to_end(response.raw_headers)
     length = next((v for n, v in response.raw_headers if n.lower() == b"content-length"), None)
     if response.status not in (204, 304):
         headers.append((b"content-length", (length if not response.body and length else b"%d" % len(response.body))))

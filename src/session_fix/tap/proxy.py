@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import select
 import threading
 import time
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ CONNECT_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Upstream:
-    """Where calls go now: host, port, the path before the client's, and where PostgREST's root lies."""
+    """Where calls go now: the server, the path before the client's, and where PostgREST's root lies."""
 
+    authority: str
     host: str
     port: int
     prefix: str
@@ -72,7 +74,7 @@ class Tap:
         url = urlsplit(endpoint.url)
         if url.scheme != "http" or not url.hostname:
             raise ValueError("The tap speaks plain HTTP to the data API; its URL must start with http://.")
-        self._upstream = _Upstream(url.hostname, url.port or 80, url.path.rstrip("/"), endpoint.rest_path)
+        self._upstream = _Upstream(url.netloc, url.hostname, url.port or 80, url.path.rstrip("/"), endpoint.rest_path)
         self._recorder = recorder
         self._numbers = itertools.count(1)
 
@@ -125,12 +127,9 @@ class Tap:
     ) -> tuple[Response, str | None]:
         """Return the data API's response, or a 502 of our own and why."""
         address = (to.host, to.port)
-        sent = messages.request_bytes(request, target=to.target(request.target), host=f"{to.host}:{to.port}")
-        reused = address in upstream
+        sent = messages.request_bytes(request, target=to.target(request.target), host=to.authority)
         try:
             response = await _exchange(sent, request.method, upstream, address)
-            if response is None and reused:  # it closed an idle connection; nothing of this call was read there
-                response = await _exchange(sent, request.method, upstream, address)
         except (OSError, TimeoutError, MessageError) as error:
             _forget(upstream, address)
             response, why = None, f"{type(error).__name__}: {error}"
@@ -144,6 +143,8 @@ class Tap:
 async def _exchange(
     sent: bytes, method: str, upstream: dict[tuple[str, int], Streams], address: tuple[str, int]
 ) -> Response | None:
+    if address in upstream and _was_closed(upstream[address]):  # asked before sending: no call may be sent twice
+        _forget(upstream, address)
     if address not in upstream:
         upstream[address] = await asyncio.wait_for(asyncio.open_connection(*address), CONNECT_TIMEOUT_S)
     reader, writer = upstream[address]
@@ -156,9 +157,16 @@ async def _exchange(
     return None
 
 
+def _was_closed(streams: Streams) -> bool:
+    """Say whether the other side closed an idle connection: there is something to read before anything was asked."""
+    reader, writer = streams
+    return reader.at_eof() or writer.is_closing() or bool(select.select([writer.get_extra_info("socket")], [], [], 0)[0])
+
+
 def _forget(upstream: dict[tuple[str, int], Streams], address: tuple[str, int]) -> None:
     if address in upstream:
-        upstream.pop(address)[1].transport.abort()
+        _, writer = upstream.pop(address)
+        writer.transport.abort()
 
 
 async def _closed(writer: asyncio.StreamWriter) -> None:
