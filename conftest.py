@@ -1,4 +1,4 @@
-"""Options and the report header of our own runs; the fixtures come from the installed plugin."""
+"""The options of our own runs; the fixtures come from the installed plugin."""
 
 
 def pytest_addoption(parser):

@@ -28,6 +28,8 @@ elif (given := context.config.attributes.get("connection")) is not None:
 else:
     if not (url := os.environ.get("DATABASE_URL")):
         raise SystemExit("Set DATABASE_URL to the database, as postgresql://user:password@host/name.")
+    if "@" in (sa.make_url(url).host or ""):  # the rest of a password, which an error would print
+        raise SystemExit("DATABASE_URL has an @ in its password: write it as %40.")
     engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
     with engine.connect() as opened:
         run(opened)

@@ -46,13 +46,13 @@ def held_to(expected, outcomes, rows):
 line = "scenario: 8 clients create one session, 50 times, "
 
 
-@pytest.mark.checklist(line + "in one process", before="phantoms", documented=RACES, otherwise=HOLDS)
+@pytest.mark.session_fix(line + "in one process", before="phantoms", documented=RACES, otherwise=HOLDS)
 def test_threads_of_one_process(service, database, expected):
     """The threads share a client and its connections, as those of one web worker do."""
     held_to(expected, *stress([service], database))
 
 
-@pytest.mark.checklist(line + "in two processes", before="phantoms", documented=RACES, otherwise=HOLDS)
+@pytest.mark.session_fix(line + "in two processes", before="phantoms", documented=RACES, otherwise=HOLDS)
 def test_threads_of_two_processes(twins, database, expected):
     """Nothing a process keeps in its memory can help here."""
     held_to(expected, *stress(twins, database))

@@ -17,7 +17,7 @@ def rows(database, session_id):
     )[0]
 
 
-@pytest.mark.checklist(
+@pytest.mark.session_fix(
     "scenario: first query of a session, at the API", before=(500, [KEY_MISSING]), otherwise=(200, [])
 )
 def test_first_query_at_the_api(frontend, service, database, expected):
@@ -28,7 +28,7 @@ def test_first_query_at_the_api(frontend, service, database, expected):
     assert rows(database, session_id) == ((0, 2, 0) if expected[1] else (1, 0, 1))
 
 
-@pytest.mark.checklist("scenario: first interaction of a session, at the logger", before=KEY_MISSING, otherwise=None)
+@pytest.mark.session_fix("scenario: first interaction of a session, at the logger", before=KEY_MISSING, otherwise=None)
 def test_first_interaction_at_the_logger(service, database, expected):
     """The logger is given a session id that nobody stored."""
     session_id = str(uuid.uuid4())
@@ -37,7 +37,7 @@ def test_first_interaction_at_the_logger(service, database, expected):
     assert rows(database, session_id) == ((0, 1, 0) if expected else (1, 0, 1))
 
 
-@pytest.mark.checklist("scenario: create, then log, at the database layer", before=KEY_MISSING, otherwise=None)
+@pytest.mark.session_fix("scenario: create, then log, at the database layer", before=KEY_MISSING, otherwise=None)
 def test_create_then_log_at_the_database_layer(service, database, expected):
     """The id goes in the first position, as callers of the broken version pass it."""
     session_id = str(uuid.uuid4())
@@ -47,7 +47,7 @@ def test_create_then_log_at_the_database_layer(service, database, expected):
     assert rows(database, session_id) == ((0, 1, 0) if expected else (1, 0, 1))
 
 
-@pytest.mark.checklist("scenario: a session asked about twice", before=[500, 500], otherwise=[200, 200])
+@pytest.mark.session_fix("scenario: a session asked about twice", before=[500, 500], otherwise=[200, 200])
 def test_second_query_of_a_session(frontend, database, expected):
     """Making sure of the session again changes nothing in the fixes."""
     session_id = frontend.create_session().session_id

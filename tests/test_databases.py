@@ -103,7 +103,7 @@ def test_names_carry_the_runs_id(open_run):
 def test_processes_of_one_run_make_the_template_once(open_run):
     """Each worker asks for it first; advisory locks do not care that these workers are connections of one process."""
     migrate = Migration()
-    workers = [open_run("aa00", migrate=migrate) for _ in range(THREADS)]
+    workers = [open_run("aa00aa00", migrate=migrate) for _ in range(THREADS)]
     together = threading.Barrier(THREADS)
 
     def clone(databases):
@@ -144,9 +144,9 @@ def test_a_half_made_template_is_made_again(open_run):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_run("bb00", migrate=half_way).template()
+        open_run("bb00bb00", migrate=half_way).template()
     whole = Migration()
-    assert open_run("bb00", migrate=whole).clone().rows("SELECT count(*) FROM migrated") == [(0,)]
+    assert open_run("bb00bb00", migrate=whole).clone().rows("SELECT count(*) FROM migrated") == [(0,)]
     assert whole.runs == 1
 
 
@@ -166,7 +166,7 @@ def test_a_server_that_lets_nobody_in_is_an_error_of_ours(foreign):
     """The caller can act on it; psycopg's own error would be a traceback."""
     locked = Server("external", foreign.version, foreign.admin | {"user": "nobody_there"})
     with pytest.raises(NoServerError, match="does not let us in"):
-        Databases(locked, run="cc00", migrate=Migration())
+        Databases(locked, run="cc00cc00", migrate=Migration())
 
 
 def test_a_repr_shows_no_password(open_run):

@@ -6,13 +6,11 @@ recognised by a variable in its environment or by where it works.
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import uuid
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +81,10 @@ class Run:
 @pytest.fixture
 def begin(tmp_path, monkeypatch):
     """Return a function that starts a run; what is left of it is killed with the test, process by process."""
-    begun = []
+    begun, made = [], ExitStack()
 
     def start(*command):
-        folder = Path(tempfile.mkdtemp(prefix="kill-", dir=folders.runs().parent))  # short: sockets are made in it
+        folder = made.enter_context(folders.run_folder("kill")).path  # swept, should this run be killed itself
         folder.chmod(0o711)  # root's PostgreSQL runs as somebody else
         (tmp_path / "private_runs.py").write_text(PLUGIN)
         marker = uuid.uuid4().hex
@@ -106,7 +104,7 @@ def begin(tmp_path, monkeypatch):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         run.process.wait()
-        shutil.rmtree(run.folder, ignore_errors=True)
+    made.close()
 
 
 @pytest.fixture
@@ -156,24 +154,28 @@ def interrupt_the_group(pid):
     os.killpg(pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(4, 24))])
+NIGHTLY = [pytest.param(seed, marks=pytest.mark.nightly) for seed in range(4, 24)]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, *NIGHTLY])
 def test_nothing_outlives_a_test_run_whose_controller_is_killed(begin, end_at, seed):
     """A CI system that runs out of patience or memory sends SIGKILL, and often to the controller only."""
     end_at(begin(*PYTEST), *moment(seed), kill)
 
 
-def test_nothing_outlives_a_terminated_test_run(begin, end_at):
-    """A cancelled CI job gets SIGTERM, which Python does not turn into an exception."""
-    end_at(begin(*PYTEST), *moment(3), lambda pid: os.kill(pid, signal.SIGTERM))
+@pytest.mark.parametrize("seed", [3, *NIGHTLY])
+def test_nothing_outlives_an_interrupted_test_run(begin, end_at, seed):
+    """Ctrl-C reaches every process of the terminal's group at once, wherever each of them is."""
+    end_at(begin(*PYTEST), *moment(seed), interrupt_the_group)
 
 
-def test_nothing_outlives_an_interrupted_test_run(begin, end_at, eventually):
-    """Ctrl-C reaches the whole group at once; before it, the check has to see the workers and all they started."""
+def test_nothing_outlives_a_terminated_test_run(begin, end_at, eventually):
+    """A cancelled CI job gets SIGTERM; before it, the check has to see the workers and all that they started."""
     run = begin(*PYTEST)
     for word in (*STAGES, "postgres -D", "postgres: ", "server-"):
         eventually(lambda word=word: run.has(word), timeout_s=60, of_what=f"{word} is found")
     assert list(run.folder.glob("session-fix-*/pg-*"))
-    end_at(run, *moment(3), interrupt_the_group)
+    end_at(run, *moment(3), lambda pid: os.kill(pid, signal.SIGTERM))
 
 
 @pytest.mark.parametrize("end", [kill, interrupt_the_group])

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from backend_common.logger import InteractionLogger
+from backend_common.logger import InteractionLogger, by_keyword
 from backend_common.responder import DeterministicResponder, Responder
 
 
@@ -20,12 +20,19 @@ class Query(BaseModel):
 
 
 def build_app(
-    *, store_session: Callable[[str], Any], ai_logger: InteractionLogger, responder: Responder | None = None
+    db_service: Any,
+    ai_logger: InteractionLogger,
+    *,
+    store_session: Callable[[str], Any] | None = None,
+    responder: Responder | None = None,
 ) -> FastAPI:
-    """Return the API. ``store_session`` gets the id that the frontend is about to learn.
+    """Return the API.
 
-    What it or the logger raises becomes a 500; without a ``responder`` a deterministic one answers.
+    ``store_session`` gets the id that the frontend is about to learn; by default it is stored with
+    ``create_session(session_id=...)``. What it or the logger raises becomes a 500. Without a ``responder`` a
+    deterministic one answers.
     """
+    store_session = store_session or by_keyword(db_service)
     app = FastAPI(title="AI backend")
     responder = responder or DeterministicResponder()
 

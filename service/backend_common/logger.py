@@ -6,12 +6,20 @@ from typing import Any
 from backend_common.rows import DEFAULT_MODEL
 
 
-class InteractionLogger:
-    """Logs interactions through ``db_service``; ``store_session`` makes sure that the session is there."""
+def by_keyword(db_service: Any) -> Callable[[str], Any]:
+    """Return how a session is stored under an id that is given: what ``before`` cannot do."""
+    return lambda session_id: db_service.create_session(session_id=session_id)
 
-    def __init__(self, db_service: Any, *, store_session: Callable[[str], Any]) -> None:
+
+class InteractionLogger:
+    """Logs interactions through ``db_service``.
+
+    ``store_session`` makes sure that the session is there, by default with ``create_session(session_id=...)``.
+    """
+
+    def __init__(self, db_service: Any, *, store_session: Callable[[str], Any] | None = None) -> None:
         self._db_service = db_service
-        self._store_session = store_session
+        self._store_session = store_session or by_keyword(db_service)
 
     def log_interaction(
         self,

@@ -3,7 +3,5 @@
 from backend_common.logger import InteractionLogger
 from database_service import db_service
 
-ai_logger = InteractionLogger(
-    db_service, store_session=lambda session_id: db_service.create_session(session_id=session_id)
-)
+ai_logger = InteractionLogger(db_service)
 log_ai_interaction = ai_logger.log_interaction

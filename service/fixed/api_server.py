@@ -4,4 +4,4 @@ from ai_session_logger import ai_logger
 from backend_common.app import build_app
 from database_service import db_service
 
-app = build_app(store_session=lambda session_id: db_service.create_session(session_id=session_id), ai_logger=ai_logger)
+app = build_app(db_service, ai_logger)

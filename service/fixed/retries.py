@@ -1,4 +1,4 @@
-"""Try an idempotent write again while that can help: at most three times, within one deadline."""
+"""Try an idempotent write again while that can help: at most three times, and not after a deadline."""
 
 import random
 import time
@@ -40,9 +40,12 @@ def is_transient(error: Exception) -> bool:
     return code in TRANSIENT_CODES or (len(code) == SQLSTATE_LENGTH and code[:2] in TRANSIENT_SQLSTATE_CLASSES)
 
 
-def with_retries(write: Callable[[], None]) -> None:
-    """Run ``write`` until it succeeds. Raises its last error when no try is left, or the error cannot pass."""
-    deadline = time.monotonic() + DEADLINE_S
+def with_retries(write: Callable[[], None], deadline: float | None = None) -> None:
+    """Run ``write`` until it succeeds, at most three times and not again after ``deadline`` on the monotonic clock.
+
+    Raises its last error when no try is left, or the error cannot pass. A try itself ends after 1.5 s of silence.
+    """
+    deadline = time.monotonic() + DEADLINE_S if deadline is None else deadline
     for tries_left in reversed(range(TRIES)):
         try:
             return write()

@@ -7,9 +7,10 @@ import json
 import math
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,47 +106,57 @@ def replay(
     from session_fix.subjects import chosen  # noqa: PLC0415
 
     settings = settings_module.load(flags)
-    subjects = chosen(variants, service)
-    for file in filter(None, (json_file, junit_file)):
-        _check_writable(file)
+    subjects = chosen(variants, service or (None if variants else settings.service))
+    _check_reports(json_file, junit_file)
     progress = Progress()
     with progress.live():
         replayed = performing.replay(subjects, settings, progress=progress)
     text = json.dumps(report.as_json(replayed), indent=1)
-    if form == "console":
-        out = Console(highlight=False)
-        glyphs = lanes.glyphs_for(sys.stdout.encoding)
-        for line in report.console(replayed, width=out.width, glyphs=glyphs):
-            out.print(line, soft_wrap=True)
-    else:
-        click.echo(text if form == "json" else report.mermaid_text(replayed))
     if json_file:
         _write(json_file, text)
     if junit_file:
         _write(junit_file, report.junit_xml(replayed))
+    if form == "console":
+        out = Console(highlight=False)
+        with out.capture() as drawn:
+            for line in report.console(replayed, width=out.width, glyphs=lanes.glyphs_for(sys.stdout.encoding)):
+                out.print(line, soft_wrap=True)
+        text = drawn.get().rstrip("\n")
+    elif form == "mermaid":
+        text = report.mermaid_text(replayed)
+    with suppress(BrokenPipeError):  # `session-fix replay | head` has its verdict all the same
+        click.echo(text)
     if timings:
         _print_timings(progress)
     sys.exit(EXIT_CODES[replayed.verdict])
 
 
-def _check_writable(file: str) -> None:
-    """Refuse a report file that cannot be written before anything is started."""
-    folder = Path(file).absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"{file}: there is no folder {folder}.")
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"{file}: {folder} cannot be written to.")
+def _check_reports(*files: str | None) -> None:
+    """Refuse report files that cannot be written, before anything is started."""
+    named = [Path(file).resolve() for file in files if file]
+    if len(set(named)) < len(named):
+        raise UsageError(f"{named[0]}: two reports cannot go to one file.")
+    for file in named:
+        place = file if file.exists() else file.parent
+        if not place.exists():
+            raise UsageError(f"{file}: there is no folder {place}.")
+        if not os.access(place, os.W_OK):
+            raise UsageError(f"{file}: {place} cannot be written to.")
 
 
 def _write(file: str, text: str) -> None:
-    """Write a report whole or not at all."""
-    unfinished = Path(f"{file}.{os.getpid()}.unfinished")
+    """Write a report, whole or not at all where the file is a regular one; a device or pipe is written to as it is."""
+    path = Path(file).resolve()
     try:
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        unfinished.replace(file)
+        if path.exists() and not path.is_file():
+            path.write_text(text + "\n", encoding="utf-8")
+            return
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as unfinished:
+            unfinished.write(text + "\n")
+        Path(unfinished.name).chmod(0o644)
+        Path(unfinished.name).replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise UsageError(f"{file} cannot be written: {error}") from error
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def _print_timings(progress: Progress) -> None:
@@ -156,10 +167,10 @@ def _print_timings(progress: Progress) -> None:
 
 
 @cli.command()
-@click.argument("variant", default="fixed", metavar="[VARIANT]")
+@click.argument("variant", required=False, metavar="[VARIANT]")
 @click.option("--service", metavar="DIR", help="Run this service instead of a variant.")
 @stack_options
-def up(variant: str, service: str | None, **flags: Any) -> None:
+def up(variant: str | None, service: str | None, **flags: Any) -> None:
     """Leave a service and its stack running, to try by hand, until Ctrl-C.
 
     VARIANT is before, documented or fixed (default). Prints URLs, keys made for this run, and lines to paste.
@@ -168,7 +179,10 @@ def up(variant: str, service: str | None, **flags: Any) -> None:
     from session_fix import up as running  # noqa: PLC0415
 
     settings = settings_module.load(flags)
-    subject = subjects.named(service) if service else subjects.variant(variant)
+    if variant and service:
+        raise UsageError(f"up runs one service: {variant} or {service}?")
+    service = service or (None if variant else settings.service)
+    subject = subjects.named(service) if service else subjects.variant(variant or "fixed")
     progress = Progress()
     with ExitStack() as stack:
         with progress.live():
@@ -177,7 +191,7 @@ def up(variant: str, service: str | None, **flags: Any) -> None:
         for title, text in found.instructions():
             click.echo(f"{title}:\n  {text}\n")
         click.echo("Ctrl-C stops all of it and forgets the data.", err=True)
-        found.service.process.wait_until(found.service.process.exit_code, timeout_s=math.inf, doing="serving")
+        found.service.process.wait_until(lambda: None, timeout_s=math.inf, doing="serving")  # until it ends by itself
 
 
 @cli.command()
@@ -193,8 +207,7 @@ def doctor(json_file: str | None, **flags: Any) -> None:
     from session_fix import doctor as doctors  # noqa: PLC0415  `--help` should not wait for it
 
     settings = settings_module.load(flags)
-    if json_file:
-        _check_writable(json_file)
+    _check_reports(json_file)
     findings = doctors.examine(settings)
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
@@ -213,19 +226,24 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may know ASCII only
     try:
         code = cli.main(standalone_mode=False)  # what a command returns, or the code it exited with
+    except SystemExit as ended:
+        code = ended.code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("session-fix: interrupted; what it started is being stopped.", err=True)
-        sys.stdout.flush()
-        os._exit(INTERRUPTED)  # without waiting for threads that wait for what is being stopped
-    except BrokenPipeError:  # `session-fix ... | head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  what is still buffered has nowhere to go
+        code = INTERRUPTED
+    except BrokenPipeError:
         code = PIPE_CLOSED
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        click.echo(f"session-fix: unexpected {type(error).__name__}; --debug shows where. Please report it.", err=True)
+        where = f" ({error.strerror}: {error.filename})" if isinstance(error, OSError) and error.filename else ""
+        what = f"unexpected {type(error).__name__}{where}"
+        click.echo(f"session-fix: {what}; --debug shows where it comes from.", err=True)
         code = EXIT_CODES["inconclusive"]
-    sys.exit(code if isinstance(code, int) else 0)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0)  # without waiting for threads that wait for what is being stopped

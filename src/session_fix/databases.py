@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ from session_fix.servers import Server
 API_ROLES = {"anon": "NOLOGIN", "authenticated": "NOLOGIN", "service_role": "NOLOGIN BYPASSRLS"}
 OURS = "made by session-fix"
 MAINTENANCE = "postgres"
+RIGHTS = (
+    "Use a superuser, or a role with CREATEDB, CREATEROLE and, where anon, authenticated and service_role are missing, "
+    "BYPASSRLS; where they are there, with ADMIN OPTION on them."
+)
 # The names that a run makes, complete: on somebody's server, a beginning like ours is not enough to drop their data.
 DATABASE_NAME = "^sf_{run}_([0-9a-f]{{12}}|template)$"
 ROLE_NAME = "^sf_{run}_rest_[0-9a-f]{{6}}$"
@@ -66,6 +71,8 @@ class Databases:
     """A run's databases on one server; ``run`` is eight hexadecimal digits. A context manager."""
 
     def __init__(self, server: Server, *, run: str, migrate: Callable[[dict[str, str]], str]) -> None:
+        if not re.fullmatch("[0-9a-f]{8}", run):
+            raise ValueError(f"{run!r} is no run id: databases under it would not be found again.")
         self.server = server
         self._prefix = f"sf_{run}_"
         self._run = run
@@ -101,6 +108,8 @@ class Databases:
             self._execute("SELECT pg_advisory_lock(%s)", _lock_key("build"))
             try:
                 yield
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise NoServerError(f"{error.diag.message_primary}. {RIGHTS}") from error
             finally:
                 self._execute("SELECT pg_advisory_unlock(%s)", _lock_key("build"))
 

@@ -6,6 +6,7 @@ SessionFixError
 │   ├── NoServerError           no PostgreSQL to test against
 │   ├── NoRestError             no data API in front of it
 │   └── ProcessEndedError       a process of ours ended or never became ready; carries its last lines
+├── MigrationIncompleteError    alembic reported success over a schema that is not there             exit 3
 └── ServiceError                the service under test: its owner has to look                       exit 3
     ├── ServiceNotLoadedError   its directory, interpreter or a required layer cannot be loaded
     └── ServiceHungError        a call had no outcome within its deadline
@@ -38,6 +39,10 @@ class NoRestError(EnvironmentUnavailableError):
 
 class ProcessEndedError(EnvironmentUnavailableError):
     """A process ended, or did not become ready in time; the message carries the last lines it wrote."""
+
+
+class MigrationIncompleteError(SessionFixError):
+    """Alembic reported success, but the database is not at the head revision or lacks a table."""
 
 
 class ServiceError(SessionFixError):

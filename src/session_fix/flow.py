@@ -124,5 +124,8 @@ def judge(events: Sequence[Event], expected: Expectation) -> Judgement:
     if all(reply.fields.get("reason") for reply in replies):
         return Judgement("inconclusive", observed, ["the data API answered no call of the service"])
     if reasons := expected.mismatches(observed):
-        return Judgement("fail", observed, reasons)
+        unanswered = [
+            event.fields["reason"] for event in events if event.kind == "answer" and event.fields.get("reason")
+        ]
+        return Judgement("fail", observed, reasons + unanswered)
     return Judgement("pass", observed, [])

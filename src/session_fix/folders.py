@@ -22,6 +22,7 @@ import platformdirs
 
 import session_fix
 from session_fix import guard
+from session_fix.errors import UsageError
 
 SHARE_FILE = guard.SHARE_FILE
 SHM = Path("/dev/shm")  # noqa: S108  RAM on Linux; the folder made in it is checked for its owner
@@ -47,7 +48,10 @@ def bundled(name: str) -> Path:
 def cache() -> Path:
     """Return the user's cache folder, made if need be. Source of its place: ``platformdirs``."""
     path = Path(os.environ.get("SESSION_FIX_CACHE") or platformdirs.user_cache_dir("session-fix", appauthor=False))
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The cache {path} cannot be made ({error.strerror}); set SESSION_FIX_CACHE.") from error
     return path
 
 
@@ -92,6 +96,16 @@ def lock(folder: Path, *, blocking: bool = True) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder for the block, once it is free."""
+    descriptor = lock(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def lock_made(make: Callable[[], Path]) -> tuple[Path, int]:

@@ -18,15 +18,16 @@ CREATE_PATH, QUERY_PATH = "/session/create", "/smart/query"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the backend answered: HTTP status, body (JSON if it is), and the session id it names, if any."""
+    """What the backend answered: HTTP status, None for no answer at all; and the body, JSON if it is."""
 
-    status: int
+    status: int | None
     body: Any
 
     @property
     def session_id(self) -> str | None:
-        """The session id in the answer."""
-        return self.body.get("session_id") if isinstance(self.body, dict) else None
+        """The session id in the answer, None when there is no text of that name."""
+        named = self.body.get("session_id") if isinstance(self.body, dict) else None
+        return named if isinstance(named, str) else None
 
 
 class Frontend:
@@ -51,16 +52,22 @@ class Frontend:
     def _post(self, path: str, body: dict[str, Any]) -> Answer:
         self._recorder.record("request", "frontend", method="POST", path=path, body=describe(body))
         began = time.monotonic_ns()
-        with contextlib.closing(http.client.HTTPConnection(self._address, timeout=TIMEOUT_S)) as connection:
-            connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
-            response = connection.getresponse()
-            text = response.read().decode(errors="replace")
+        reason = None
         try:
-            content = json.loads(text)
-        except ValueError:
-            content = text
+            with contextlib.closing(http.client.HTTPConnection(self._address, timeout=TIMEOUT_S)) as connection:
+                connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+                response = connection.getresponse()
+                answer = Answer(response.status, _content(response.read().decode(errors="replace")))
+        except (OSError, http.client.HTTPException) as error:  # the service hung up, hangs, or is gone
+            answer, reason = Answer(None, None), f"no answer to {path}: {type(error).__name__}"
         took_us = (time.monotonic_ns() - began) // 1000
-        self._recorder.record(
-            "answer", "frontend", path=path, status=response.status, duration_us=took_us, body=describe(content)
-        )
-        return Answer(response.status, content)
+        fields = {"status": answer.status, "reason": reason, "duration_us": took_us, "body": describe(answer.body)}
+        self._recorder.record("answer", "frontend", path=path, **fields)
+        return answer
+
+
+def _content(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

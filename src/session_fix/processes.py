@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ class GuardedProcess:
 
     name: str
     folder: Path
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def pid(self) -> int:
@@ -54,11 +55,13 @@ class GuardedProcess:
         return int(text) if text else None  # empty while it is being written
 
     def last_lines(self, count: int = LAST_LINES) -> str:
-        """Return the end of what the process wrote to its standard output and error."""
+        """Return the end of what the process wrote to its standard output and error, without its secrets."""
         try:
             text = (self.folder / guard.LOG_FILE).read_text(errors="replace")
         except FileNotFoundError:
             return ""
+        for secret in self.secrets:
+            text = text.replace(secret, "[secret]")
         return "\n".join(text.splitlines()[-count:])
 
     def wait_until(self, ready: Callable[[], T | None], *, timeout_s: float, doing: str) -> T:
@@ -93,11 +96,12 @@ def guarded(
     stop_signal: signal.Signals = signal.SIGTERM,
     grace_s: float = 5.0,
     share: Path | None = None,
+    secrets: Sequence[str] = (),
 ) -> Iterator[GuardedProcess]:
     """Run ``argv`` until the block ends or this process does, however it does; then remove ``folder``.
 
     With ``share``, further processes may hold it beyond that, see ``shared``. ``stop_signal`` is sent first, SIGKILL
-    after ``grace_s`` seconds. The process writes to a log in ``folder``.
+    after ``grace_s`` seconds. The process writes to a log in ``folder``; ``secrets`` are left out where that is shown.
     """
     spec = {
         "argv": [str(part) for part in argv],
@@ -121,7 +125,7 @@ def guarded(
             pass_fds=[folder.lock],
             bufsize=0,
         )
-    process = GuardedProcess(name, folder.path)
+    process = GuardedProcess(name, folder.path, tuple(filter(None, secrets)))
     try:
         assert keeper.stdin  # noqa: S101  for the type checker
         keeper.stdin.write(json.dumps(spec).encode() + b"\n")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 
+from session_fix import guard, settings
+from session_fix.errors import UsageError
 from session_fix.events import Recorder
 from session_fix.host import Service
-from session_fix.settings import POSTGRES_KINDS, REST_KINDS
+from session_fix.settings import POSTGRES_KINDS, REST_KINDS, Settings
 from session_fix.subjects import VARIANTS
 
 pytest_plugins = [
@@ -23,7 +26,7 @@ ALEMBIC_FIXTURES = "session_fix.fixtures.alembic"
 CHECKLIST = "session_fix_checklist"
 DIAGRAM_WIDTH = 100
 MARKER = (
-    "checklist(line, before=..., documented=..., otherwise=...): a checklist's line, and what variants must come to"
+    "session_fix(line, before=..., documented=..., otherwise=...): a checklist's line, and what variants must come to"
 )
 RECORD = pytest.StashKey[tuple[Recorder, list[Service]]]()  # what a test recorded, and with which services
 
@@ -38,21 +41,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register our marker, and the fixtures that replace another plugin's."""
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist outlives a killed controller by up to 15 s
+        guard.die_with_parent(signal.SIGKILL)
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.import_plugin(ALEMBIC_FIXTURES)  # after pytest-alembic, whose defaults they replace
 
 
+def settings_of(config: pytest.Config) -> Settings:
+    """Return which stack and service this run is on: options first, then the project's pyproject.toml."""
+    flags = {name: config.getoption(f"session_fix_{name}") for name in ("postgres", "rest", "service")}
+    try:
+        return settings.load(flags, folder=config.rootpath)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which stack and service the fixtures would use."""
+    chosen = settings_of(config)
+    return f"session-fix: service {chosen.service or 'fixed (ours)'}, postgres {chosen.postgres}, rest {chosen.rest}"
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for ``variant`` with each variant, or with the one service that was named."""
-    if "variant" in metafunc.fixturenames:
-        named = metafunc.config.getoption("session_fix_service")
-        metafunc.parametrize("variant", [named] if named else VARIANTS, scope="session")
+    if metafunc.definition.get_closest_marker("session_fix") and "variant" in metafunc.fixturenames:
+        service = settings_of(metafunc.config).service
+        metafunc.parametrize("variant", [service] if service else VARIANTS, scope="session")
 
 
 @pytest.fixture
 def expected(request: pytest.FixtureRequest, variant: str) -> Any:
-    """Return what this test's ``checklist`` marker says the variant must come to."""
-    marker = request.node.get_closest_marker("checklist")
+    """Return what this test's ``session_fix`` marker says the variant must come to."""
+    marker = request.node.get_closest_marker("session_fix")
     return marker.kwargs.get(variant, marker.kwargs["otherwise"])
 
 
@@ -62,9 +82,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note a checklist line's result; show a failed test's record and what its services printed."""
     report = yield
-    if report.when == "call" and (marker := item.get_closest_marker("checklist")):
-        column = item.callspec.params["variant"]  # type: ignore[attr-defined]  # these are parametrised, see above
-        report.user_properties.append((CHECKLIST, [marker.args[0], column]))
+    marker, parameters = item.get_closest_marker("session_fix"), getattr(item, "callspec", None)
+    if report.when == "call" and marker and parameters and "variant" in parameters.params:
+        report.user_properties.append((CHECKLIST, [marker.args[0], parameters.params["variant"]]))
     if report.failed:
         report.sections.extend(_what_happened(item))
     return report

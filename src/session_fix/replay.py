@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from session_fix import flow, host, stack
+from session_fix.errors import ServiceError
 from session_fix.events import Event, Recorder
 from session_fix.flow import Judgement
 from session_fix.frontend import Frontend
@@ -49,9 +50,13 @@ def replay(subjects: Sequence[Subject], settings: Settings, *, progress: Progres
     with _everything(subjects, settings, progress) as (running, services):
         flows = []
         for subject, started in zip(subjects, services, strict=True):
-            service, tap = started.result()
-            with progress.step(f"Replaying {subject.name}"):
-                flows.append(_replay_one(subject, service, tap, running))
+            try:
+                service, tap = started.result()
+                with progress.step(f"Replaying {subject.name}"):
+                    flows.append(_replay_one(subject, service, tap, running))
+            except ServiceError as error:  # the other flows are worth their reports
+                judgement = Judgement("inconclusive", flow.observe([]), [str(error)])
+                flows.append(Replayed(subject, "", [], judgement))
         return Replay(running.describe(), flows)
 
 
@@ -82,7 +87,7 @@ def _everything(
                 with progress.step("Migrating the template database"):
                     running.databases.template()
                 yield running, services
-        except KeyboardInterrupt:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # what they started ends with this process
             raise
         pool.shutdown()

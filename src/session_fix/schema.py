@@ -9,14 +9,10 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from session_fix import folders
-from session_fix.errors import SessionFixError
+from session_fix.errors import MigrationIncompleteError
 
 TABLES = frozenset({"ai_sessions", "ai_interactions"})
 _alembic = threading.Lock()  # alembic keeps its state in module globals
-
-
-class MigrationIncompleteError(SessionFixError):
-    """Alembic reported success, but the database is not at the head revision or lacks a table."""
 
 
 def migrate(params: dict[str, str]) -> str:

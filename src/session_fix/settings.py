@@ -56,7 +56,7 @@ def load(flags: Mapping[str, Any], *, folder: Path | None = None, environ: Mappi
     values: dict[str, Any] = {key: environ[name] for key, name in VARIABLES.items() if environ.get(name)}
     values["supabase_keys"] = Keys(environ.get("SUPABASE_ANON_KEY", ""), environ.get("SUPABASE_SERVICE_ROLE_KEY", ""))
     values |= _from_file(folder or Path.cwd())
-    values |= {key: value for key, value in flags.items() if value is not None}
+    values |= _absolute({key: value for key, value in flags.items() if value is not None}, Path.cwd())
     for key, choices in CHOICES.items():
         if key in values and values[key] not in choices:
             raise UsageError(f"{key} is {values[key]!r}; it can be {', '.join(choices)}.")
@@ -65,6 +65,10 @@ def load(flags: Mapping[str, Any], *, folder: Path | None = None, environ: Mappi
         raise UsageError("--postgres external needs a DSN in SESSION_FIX_DSN; a flag would show its password to `ps`.")
     if settings.rest == "external" and not (settings.supabase_url and settings.supabase_database):
         raise UsageError("--rest external needs SESSION_FIX_SUPABASE_URL and SESSION_FIX_SUPABASE_DATABASE.")
+    if settings.rest == "external" and settings.postgres != "external":
+        raise UsageError("--rest external is in front of a server of yours; add --postgres external.")
+    if settings.rest == "external" and not settings.supabase_url.startswith("http://"):
+        raise UsageError("SESSION_FIX_SUPABASE_URL must start with http://: the tap reads the calls on their way.")
     if settings.rest == "postgrest" and settings.postgres != "docker":
         raise UsageError("--rest postgrest runs in a container beside the server; add --postgres docker.")
     return settings
@@ -81,8 +85,15 @@ def _from_file(folder: Path) -> dict[str, Any]:
                 found = found.get(name, {})
                 if not isinstance(found, dict):
                     raise UsageError(f"{name} in {path} must be a table.")
-            return {_known(key, path): _of_its_type(key, value, path) for key, value in found.items()}
+            values = {_known(key, path): _of_its_type(key, value, path) for key, value in found.items()}
+            return _absolute(values, parent)
     return {}
+
+
+def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the values with paths made absolute: the service runs in a folder of its own. A bare name stays one."""
+    paths = {key: values[key] for key in ("python", "service") if "/" in values.get(key, "")}
+    return values | {key: str(folder / path) for key, path in paths.items()}
 
 
 def _of_its_type(key: str, value: Any, path: Path) -> Any:

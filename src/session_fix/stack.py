@@ -39,11 +39,10 @@ class Stack:
     def database(self) -> Iterator[Database]:
         """Yield a private, migrated database; it is dropped afterwards."""
         database = self.databases.clone(name=self.rest.database)
-        try:
+        with ExitStack() as cleanup:
+            cleanup.callback(self.databases.drop, database)
+            cleanup.callback(self.rest.close, database.name)
             yield database
-        finally:
-            self.rest.close(database.name)
-            self.databases.drop(database)
 
     def endpoint(self, database: Database) -> Endpoint:
         """Return where the data API of a database is."""

@@ -187,12 +187,19 @@ async def _result(awaitable):
     return await awaitable
 
 
+def dump_if_hanging():
+    """Write every thread's stack while the import still runs, shortly before the harness gives up."""
+    faulthandler.dump_traceback_later(float(os.environ.get("SESSION_FIX_STACKS_AFTER_S", "55")), exit=False)
+
+
 def main():
     """Load the service, then do what the channel asks until it closes."""
     path, directory = sys.argv[1:3]
     sys.path[0] = directory  # where a script would have found its own directory: ours must not shadow the service's
     channel = Channel(path)
+    dump_if_hanging()
     loaded = load_all(channel)
+    faulthandler.cancel_dump_traceback_later()
     for message in channel:
         if "stacks" in message:
             faulthandler.dump_traceback(all_threads=True)

@@ -28,6 +28,7 @@ LOAD_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 30.0
 STACKS_TIMEOUT_S = 2.0
 CHANNEL_FILE = "channel.sock"
+KEY_VARIABLES = ("SUPABASE_KEY", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,10 @@ def _outcome(message: dict[str, Any]) -> Outcome:
 
 def environment(url: str, keys: Keys) -> dict[str, str]:
     """Return what a service finds in its environment: ours, and where its data API is."""
+    no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1,localhost")))
     return os.environ | {
+        "NO_PROXY": no_proxy,  # a proxy for the internet must not come between the service and its tap
+        "no_proxy": no_proxy,
         "SUPABASE_URL": url,
         "SUPABASE_KEY": keys.service_role,
         "SUPABASE_ANON_KEY": keys.anon,
@@ -247,6 +251,7 @@ def start(directory: Path, env: Mapping[str, str], *, python: str = sys.executab
             env=env,
             cwd=directory,
             stop_signal=signal.SIGKILL,
+            secrets=[env.get(name, "") for name in KEY_VARIABLES],
         ) as process:
             connection = _accept(listener, process, directory)
             with connection:

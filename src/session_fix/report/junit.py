@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,21 @@ class Case:
     detail: str = ""
 
 
-def xml(suite: str, cases: Iterable[Case]) -> str:
-    """Return a JUnit document. ``inconclusive`` is an error, ``fail`` a failure: both make a build red."""
+def xml(suite: str, cases: Iterable[Case], *, properties: Mapping[str, str] | None = None) -> str:
+    """Return a JUnit document; ``properties`` say what it ran on.
+
+    ``inconclusive`` is an error, ``fail`` a failure: both make a build red.
+    """
     cases = list(cases)
     counted: dict[str, Any] = {
         kind: str(sum(case.verdict == verdict for case in cases)) for kind, verdict in TAGS.values()
     }
     root = ET.Element("testsuites")
     element = ET.SubElement(root, "testsuite", name=suite, tests=str(len(cases)), **counted)
+    if properties:
+        listed = ET.SubElement(element, "properties")
+        for name, value in properties.items():
+            ET.SubElement(listed, "property", name=name, value=_legal(value))
     for case in cases:
         one = ET.SubElement(
             element, "testcase", classname=f"session_fix.{suite}", name=_legal(case.name), time=f"{case.seconds:.3f}"

@@ -49,6 +49,8 @@ def _message(event: Event) -> Message | None:
         case "request":
             return Message(FRONTEND, BACKEND, _words(fields["method"], fields["path"], _named(fields["body"])))
         case "answer":
+            if fields["status"] is None:
+                return Message(BACKEND, FRONTEND, str(fields.get("reason")), good=False)
             good = fields["status"] < ERROR
             body = _named(fields["body"], only=("session_id",)) if good else ""
             return Message(BACKEND, FRONTEND, _words(fields["status"], body), good)

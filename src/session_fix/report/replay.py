@@ -18,11 +18,11 @@ WORDS = {"pass": ("ok", "green"), "fail": ("NOT OK", "bold red"), "inconclusive"
 def console(replay: Replay, *, width: int, glyphs: lanes.Glyphs) -> Iterator[Text]:
     """Yield the lines to print: each flow's diagram, then one line per flow with expected, observed and verdict."""
     for replayed in replay.flows:
-        yield Text(f"{replayed.subject.name}: {replayed.subject.expected.why}", style="bold")
+        yield Text(f"{replayed.subject.name} (expected: {replayed.subject.expected.why})", style="bold")
         yield Text()
         yield from lanes.draw(messages(replayed.events), width=width, glyphs=glyphs)
         yield Text()
-    yield Text(" | ".join(f"{name}: {what}" for name, what in replay.stack.items()), style="dim")
+    yield from (Text(f"{name}: {what}", style="dim") for name, what in replay.stack.items())
     yield Text()
     name_width = max((len(replayed.subject.name) for replayed in replay.flows), default=0)
     for replayed in replay.flows:
@@ -50,7 +50,8 @@ def _brief(outcome: Expectation | Observation) -> str:
 def mermaid_text(replay: Replay) -> str:
     """Return one Mermaid diagram per flow, fenced for Markdown."""
     diagrams = (mermaid.draw(replayed.subject.name, messages(replayed.events)) for replayed in replay.flows)
-    return "\n\n".join(f"```mermaid\n{diagram}\n```" for diagram in diagrams)
+    stack = ", ".join(f"{name} {what}" for name, what in replay.stack.items())
+    return "\n\n".join([*(f"```mermaid\n{diagram}\n```" for diagram in diagrams), f"On {stack}."])
 
 
 def as_json(replay: Replay) -> dict[str, Any]:
@@ -90,4 +91,5 @@ def junit_xml(replay: Replay) -> str:
             )
             for replayed in replay.flows
         ],
+        properties=replay.stack,
     )

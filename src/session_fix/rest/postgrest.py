@@ -27,6 +27,7 @@ from session_fix.servers import docker_container
 DEFAULT_IMAGE = "postgrest/postgrest:v16.5"  # what the Supabase CLI 3.1 runs; a fixed release, never "latest"
 PORT = 3000
 LIFETIME_S = 24 * 3600
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def new_keys() -> Keys:
@@ -129,7 +130,7 @@ def _container(image: str, params: dict[str, str], keys: Keys) -> Iterator[Endpo
 def _answers(url: str) -> bool | None:
     """Say whether PostgREST has loaded its schema: any answer but a connection error or a 503."""
     try:
-        with contextlib.closing(urllib.request.urlopen(url, timeout=5)):  # noqa: S310  our own container on loopback
+        with contextlib.closing(DIRECT.open(url, timeout=5)):
             return True
     except urllib.error.HTTPError as error:
         return error.code != 503 or None  # noqa: PLR2004  service unavailable

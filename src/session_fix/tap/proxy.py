@@ -74,7 +74,9 @@ class Tap:
         url = urlsplit(endpoint.url)
         if url.scheme != "http" or not url.hostname:
             raise ValueError("The tap speaks plain HTTP to the data API; its URL must start with http://.")
-        self._upstream = _Upstream(url.netloc, url.hostname, url.port or 80, url.path.rstrip("/"), endpoint.rest_path)
+        self._upstream = _Upstream(
+            url.netloc.rpartition("@")[2], url.hostname, url.port or 80, url.path.rstrip("/"), endpoint.rest_path
+        )
         self._recorder = recorder
         self._numbers = itertools.count(1)
 
@@ -160,7 +162,11 @@ async def _exchange(
 def _was_closed(streams: Streams) -> bool:
     """Say whether the other side closed an idle connection: there is something to read before anything was asked."""
     reader, writer = streams
-    return reader.at_eof() or writer.is_closing() or bool(select.select([writer.get_extra_info("socket")], [], [], 0)[0])
+    if reader.at_eof() or writer.is_closing():
+        return True
+    arrived = select.poll()
+    arrived.register(writer.get_extra_info("socket"), select.POLLIN)
+    return bool(arrived.poll(0))
 
 
 def _forget(upstream: dict[tuple[str, int], Streams], address: tuple[str, int]) -> None:
