@@ -182,7 +182,7 @@ def test_a_choice_that_lacks_its_other_half_says_which(settings, flags, environ,
     ("flags", "environ"),
     [
         ({"postgres": "external"}, {"SESSION_FIX_DSN": "postgresql://127.0.0.1"}),
-        ({"rest": "external"}, EXTERNAL_REST),
+        ({"rest": "external", "postgres": "external"}, EXTERNAL_REST | {"SESSION_FIX_DSN": "postgresql://127.0.0.1"}),
         ({"rest": "postgrest", "postgres": "docker"}, {}),
     ],
 )

@@ -61,6 +61,7 @@ class Upstream(socketserver.ThreadingTCPServer):
         self.requests = []
         self.connections = 0
         self.hung_up = threading.Event()
+        self.closed = threading.Event()
         self._scripts = list(scripts)
         self._lock = threading.Lock()
 
@@ -69,6 +70,11 @@ class Upstream(socketserver.ThreadingTCPServer):
         with self._lock:
             self.connections += 1
             return self._scripts.pop(0) if self._scripts else itertools.repeat(echo)
+
+    def shutdown_request(self, request):
+        """Close a connection, and say so."""
+        super().shutdown_request(request)
+        self.closed.set()
 
     def handle_error(self, request, client_address):
         """Leave it to the test to notice what was not answered."""

@@ -209,7 +209,9 @@ def test_an_idle_connection_that_was_closed_is_opened_again_once(point, connect,
     """Servers close idle connections when they like; a client of theirs would connect again, and so must the tap."""
     upstream, recorder = point(*scripts)
     client = connect()
-    assert [client.call("/1").status, client.call("/2").status] == statuses
+    first = client.call("/1").status
+    assert upstream.closed.wait(10)
+    assert [first, client.call("/2").status] == statuses
     assert upstream.connections == connections
     assert [fields["call"] for fields in fields_of(recorder, "reply")] == [1, 2]
 
