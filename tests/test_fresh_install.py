@@ -110,3 +110,20 @@ def test_the_plugin_serves_a_project_outside_this_repository(installed, tmp_path
     done = run([installed / "python", "-m", "pytest", *options, "--session-fix-service", "before"], tmp_path)
     assert done.returncode == 1
     assert "23503 foreign_key_violation" in done.stdout, "the failed test does not show its record"
+
+
+def test_the_bundled_scenarios_find_the_bug_in_a_backend_of_that_name(checkout, installed, tmp_path):
+    """The gate that the documents show must not be green for a backend that has the bug."""
+    shutil.copytree(checkout / "service" / "before", tmp_path / "backend")
+    shutil.copytree(checkout / "service" / "backend_common", tmp_path / "backend_common")
+    options = (
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "auto_generated_id or first_query",
+        "--session-fix-service",
+        "backend",
+    )
+    done = run([installed / "python", "-m", "pytest", "--pyargs", "session_fix.scenarios", *options], tmp_path)
+    assert (done.returncode, "1 failed, 1 passed" in done.stdout) == (1, True), done.stdout + done.stderr
