@@ -139,6 +139,8 @@ def run_folder(name: str) -> Iterator[RunFolder]:
     finally:
         os.close(descriptor)
         remove_if_unused(path)
+        with suppress(OSError):  # other runs are in it
+            path.parent.rmdir()
 
 
 def sweep() -> list[Path]:
