@@ -139,8 +139,7 @@ def run_folder(name: str) -> Iterator[RunFolder]:
     finally:
         os.close(descriptor)
         remove_if_unused(path)
-        with suppress(OSError):  # other runs are in it
-            path.parent.rmdir()
+        guard.remove_if_empty(path.parent)
 
 
 def sweep() -> list[Path]:

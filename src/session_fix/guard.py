@@ -106,8 +106,19 @@ def remove(folder: Path) -> None:
         if not folder.exists():
             break
         time.sleep(0.05)
+    remove_if_empty(folder.parent)
+
+
+def remove_if_empty(base: Path) -> None:
+    """Remove the folder of all runs when this was the last, under its lock: under it, runs make their folders."""
     with contextlib.suppress(OSError):
-        folder.parent.rmdir()
+        descriptor = os.open(base, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if base.stat().st_ino == os.fstat(descriptor).st_ino:  # else it is a new one, with a lock of its own
+                base.rmdir()
+        finally:
+            os.close(descriptor)
 
 
 def remove_share(share: Path, folder: Path) -> None:
