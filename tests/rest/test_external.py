@@ -1,6 +1,7 @@
 """Somebody else's data API in front of somebody else's server: one database is made for it, and nothing stays."""
 
 import contextlib
+import urllib.request
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from session_fix.servers import embedded
 from session_fix.settings import Settings
 
 NAME = "theirs_for_us"
+ONE = "00000000-0000-4000-8000-000000000001"
 ROLES = """
 CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;
 CREATE ROLE authenticator LOGIN IN ROLE anon, authenticated, service_role
@@ -74,9 +76,9 @@ def test_the_database_it_serves_is_made_and_gone_afterwards(settings, ask, what_
     with started(settings) as running, running.database() as database:
         assert database.name == NAME
         url = f"{running.endpoint(database).url}/rest/v1/ai_sessions"
-        stored = ask(url, "POST", key=running.keys.service_role, body={"user_id": "x"}, prefer="return=representation")
+        stored = ask(url, "POST", key=running.keys.service_role, body={"id": ONE})
         assert stored.status == 201, stored
-        assert database.rows("SELECT id::text FROM ai_sessions") == [(stored.body[0]["id"],)]
+        assert database.rows("SELECT id::text FROM ai_sessions") == [(ONE,)]
         assert ask(url, key=running.keys.anon).status in {401, 403}
         assert what_is_there() != before, "the look has to see what is made"
     assert what_is_there() == before
@@ -89,7 +91,7 @@ def test_each_test_gets_the_database_anew(settings, ask):
             with running.database() as database:
                 url = f"{running.endpoint(database).url}/rest/v1/ai_sessions"
                 assert database.rows("SELECT count(*) FROM ai_sessions") == [(0,)]
-                assert ask(url, "POST", key=running.keys.service_role, body={"user_id": "x"}).status == 201
+                assert ask(url, "POST", key=running.keys.service_role, body={"id": ONE}).status == 201
 
 
 def test_a_database_that_was_not_made_here_is_refused_and_untouched(settings, sql, server, what_is_there):
@@ -114,6 +116,7 @@ def test_a_proxy_for_the_internet_does_not_come_between(monkeypatch, settings):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it reads the environment at its first use only
     monkeypatch.setattr(external, "READY_TIMEOUT_S", 3.0)
     with started(settings) as running, running.database() as database:
         assert running.endpoint(database).url == settings.supabase_url
@@ -122,6 +125,6 @@ def test_a_proxy_for_the_internet_does_not_come_between(monkeypatch, settings):
 def test_a_data_api_that_does_not_show_the_tables_is_named(monkeypatch):
     """It may serve another database than the one that was named."""
     monkeypatch.setattr(external, "READY_TIMEOUT_S", 0.0)
-    with external.start("http://127.0.0.1:9/", NAME, lite.new_keys()) as rest:
-        with pytest.raises(NoRestError, match="http://127.0.0.1:9 does not show our tables"):
-            rest.open(NAME)
+    refused = pytest.raises(NoRestError, match=r"http://127\.0\.0\.1:9 does not show our tables")
+    with external.start("http://127.0.0.1:9/", NAME, lite.new_keys()) as rest, refused:
+        rest.open(NAME)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from session_fix.errors import NoRestError, UsageError
-from session_fix.rest import Endpoint, Keys, Rest
+from session_fix.rest import DIRECT, Endpoint, Keys, Rest
 
 READY_TIMEOUT_S = 60.0
 
@@ -38,7 +37,7 @@ def _wait_for_tables(url: str, keys: Keys) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         try:
-            with urllib.request.urlopen(asked, timeout=5):  # noqa: S310  the user's own URL
+            with DIRECT.open(asked, timeout=5):
                 return
         except OSError as error:
             if time.monotonic() > deadline:

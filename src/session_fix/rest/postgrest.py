@@ -21,13 +21,12 @@ from psycopg.conninfo import make_conninfo
 from session_fix import folders
 from session_fix.errors import NoRestError, ProcessEndedError
 from session_fix.processes import guarded
-from session_fix.rest import Endpoint, Keys, Rest
+from session_fix.rest import DIRECT, Endpoint, Keys, Rest
 from session_fix.servers import docker_container
 
 DEFAULT_IMAGE = "postgrest/postgrest:v16.5"  # what the Supabase CLI 3.1 runs; a fixed release, never "latest"
 PORT = 3000
 LIFETIME_S = 24 * 3600
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def new_keys() -> Keys:
