@@ -53,7 +53,7 @@ class Up:
 
     def _params(self) -> dict[str, str]:
         own = {"password"} if self.settings.postgres == "external" else set()
-        return {key: value for key, value in self.database.params.items() if key not in own}
+        return {key: value for key, value in self.database.params.items() if value and key not in own}
 
     def _psql(self) -> str:
         if self.settings.postgres == "embedded":

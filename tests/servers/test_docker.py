@@ -56,8 +56,8 @@ def sleeping(engine, image):
     """Return a function that starts a container which carries a run folder's label; it goes with the test."""
     made = []
 
-    def start(folder):
-        labels = {docker_container.LABEL: str(folder)}
+    def start(folder, owner=docker_container.owner()):  # noqa: B008  it does not change
+        labels = {docker_container.LABEL: str(folder), docker_container.OWNER_LABEL: owner}
         made.append(engine.containers.run(image, ["60"], entrypoint=["sleep"], labels=labels, detach=True))
         return made[-1]
 
@@ -112,13 +112,15 @@ def test_an_image_that_cannot_be_had_is_named():
 
 def test_what_a_dead_run_left_is_removed_and_nothing_else(engine, sleeping, containers, tmp_path):
     """When the guard is killed together with all the rest, the next run removes the container."""
-    dead, alive = tmp_path / "dead", tmp_path / "alive"
+    dead, alive, elsewhere = (tmp_path / name for name in ("dead", "alive", "elsewhere"))
     alive.mkdir()
     sleeping(dead)
-    kept = sleeping(alive)
+    kept = [sleeping(alive), sleeping(elsewhere, owner="0@another-host")]
     docker_container.remove_orphans(engine)
     assert containers(dead) == []
-    assert [container.id for container in containers(alive)] == [kept.id]
+    assert [container.id for folder in (alive, elsewhere) for container in containers(folder)] == [
+        one.id for one in kept
+    ]
 
 
 def test_an_orphan_that_another_run_removes_first_is_no_error(engine, sleeping, tmp_path):

@@ -84,14 +84,14 @@ def missing(image: str) -> str | None:
     import docker  # noqa: PLC0415  comes with testcontainers
     from docker.errors import DockerException  # noqa: PLC0415
 
-    client = docker.from_env()
-    try:
-        client.images.get(image)
-    except DockerException:
+    with contextlib.closing(docker.from_env()) as client:
         try:
-            client.images.pull(image)
-        except DockerException as error:
-            return f"the image {image} is not on this machine and cannot be pulled ({error})."
+            client.images.get(image)
+        except DockerException:
+            try:
+                client.images.pull(image)
+            except DockerException as error:
+                return f"the image {image} is not on this machine and cannot be pulled ({error})."
     return None
 
 

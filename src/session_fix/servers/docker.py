@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -29,7 +30,8 @@ def missing() -> str | None:
     from docker.errors import DockerException  # noqa: PLC0415
 
     try:
-        docker.from_env(timeout=5).ping()
+        with contextlib.closing(docker.from_env(timeout=5)) as client:
+            client.ping()
     except DockerException as error:
         return f"no Docker engine answers ({error}); start Docker, or set DOCKER_HOST."
     return None

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ READY_FILE = "ready.json"
 ENVIRONMENT = "SESSION_FIX_CONTAINER"
 
 
-LABEL = "session-fix.folder"
+LABEL, OWNER_LABEL = "session-fix.folder", "session-fix.owner"
 LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     testcontainers_config.ryuk_disabled = True  # its image is one more to pull, and the guard does its work
     image, folder, port, *command = sys.argv[1:]
     container = DockerContainer(image).with_envs(**json.loads(os.environ.pop(ENVIRONMENT)))
-    container.with_kwargs(labels={LABEL: folder})
+    container.with_kwargs(labels={LABEL: folder, OWNER_LABEL: owner()})
     host = container.get_docker_client().host()
     if host in LOOPBACK:  # else the engine is on another machine, or its sibling in CI, and loopback would be its own
         container.ports[port] = ("127.0.0.1", None)  # type: ignore[assignment]  # docker-py takes it, see its "ports"
@@ -53,10 +55,22 @@ def main() -> None:
 
 
 def remove_orphans(client: Any) -> None:
-    """Remove containers whose run folder is gone: those whose guard was killed together with all the rest."""
-    for orphan in client.containers.list(all=True, filters={"label": LABEL}):
+    """Remove containers whose run folder is gone: those whose guard was killed together with all the rest.
+
+    Only containers of this user on this host: an engine may be shared, and other people's folders cannot be seen.
+    """
+    from docker.errors import APIError  # noqa: PLC0415  comes with testcontainers
+
+    mine = {"label": f"{OWNER_LABEL}={owner()}"}
+    for orphan in client.containers.list(all=True, filters=mine, ignore_removed=True):
         if not Path(orphan.labels[LABEL]).exists():
-            orphan.remove(force=True)
+            with suppress(APIError):  # another run of ours removes it at the same time
+                orphan.remove(force=True)
+
+
+def owner() -> str:
+    """Return who a container of ours belongs to."""
+    return f"{os.geteuid()}@{socket.gethostname()}"
 
 
 if __name__ == "__main__":
