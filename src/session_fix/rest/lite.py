@@ -51,7 +51,7 @@ def start(params: dict[str, str], keys: Keys, *, progress: Progress) -> Iterator
         "control_token": control_token,
     }
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "NODE_", "SUPABASE_"))}
-    environment |= nodejs.NO_TELEMETRY | {"SESSION_FIX_LITE": json.dumps(settings), "NODE_ENV": "production"}
+    environment |= nodejs.QUIETLY | {"SESSION_FIX_LITE": json.dumps(settings), "NODE_ENV": "production"}
     with (
         folders.run_folder("lite") as folder,
         guarded(

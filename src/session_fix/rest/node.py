@@ -20,7 +20,8 @@ from session_fix.progress import Progress
 MINIMUM = 20
 SOURCES = Path(__file__).parent / "lite_server"
 FINISHED = "finished"
-NO_TELEMETRY = {"LITE_TELEMETRY": "0", "DO_NOT_TRACK": "1"}
+# No telemetry, and no compile cache: npm 11 would leave one in the temporary folder.
+QUIETLY = {"LITE_TELEMETRY": "0", "DO_NOT_TRACK": "1", "NODE_DISABLE_COMPILE_CACHE": "1"}
 INSTALL_TIMEOUT_S = 600
 
 
@@ -116,7 +117,7 @@ def _npm_ci(node: Node, home: Path, progress: Progress) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(SOURCES / name, home / name)
     command = [*node.npm, "ci", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    environment = os.environ | NO_TELEMETRY | {"PATH": f"{node.node.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = os.environ | QUIETLY | {"PATH": f"{node.node.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     with progress.step("Installing the data API's npm packages, once (about 150 MB; 15 s to a few minutes)"):
         try:
             subprocess.run(
