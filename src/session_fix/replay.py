@@ -75,9 +75,8 @@ def _everything(
         def start_service(subject: Subject) -> tuple[Service, Tap]:
             with progress.step(f"Importing the service {subject.name}"):
                 tap = cleanup.enter_context(Tap())
-                env = environment(tap.url, keys)
-                options = {"python": settings.python} if settings.python else {}
-                service = cleanup.enter_context(host.start(subject.directory, env, **options))
+                starting = host.start(subject.directory, environment(tap.url, keys), python=settings.python)
+                service = cleanup.enter_context(starting)
                 service.require("api")
                 return service, tap
 

@@ -65,13 +65,12 @@ class Up:
 def up(subject: Subject, settings: Settings, *, progress: Progress) -> Iterator[Up]:
     """Yield a running service on a stack of its own, until the block ends."""
     keys = stack.new_keys(settings)
-    options = {"python": settings.python} if settings.python else {}
     with stack.start(settings, keys, progress=progress) as running, running.database() as database, Tap() as tap:
         endpoint = running.endpoint(database)
         tap.point_at(endpoint, Recorder())
         with ExitStack() as cleanup:
             with progress.step(f"Importing the service {subject.name}"):
-                env = environment(tap.url, keys)
-                service = cleanup.enter_context(host.start(subject.directory, env, **options))
+                starting = host.start(subject.directory, environment(tap.url, keys), python=settings.python)
+                service = cleanup.enter_context(starting)
             service.require("api")
             yield Up(settings, running.describe(), service, database, endpoint, keys)

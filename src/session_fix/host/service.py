@@ -87,9 +87,7 @@ class Service:
 
     def send(self, calls: Sequence[Call]) -> Batch:
         """Start the calls and return at once; several services can so be set off together."""
-        for call in calls:
-            if call.layer not in self.loaded:
-                raise self.not_loaded(call.layer)
+        self.require(*(call.layer for call in calls))
         numbers = [next(self._numbers) for _ in calls]
         outcomes: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
         self._waiting |= dict.fromkeys(numbers, outcomes)
@@ -107,12 +105,9 @@ class Service:
         """Raise ``ServiceNotLoadedError`` unless these layers are loaded."""
         for layer in layers:
             if layer not in self.loaded:
-                raise self.not_loaded(layer)
-
-    def not_loaded(self, layer: str) -> ServiceNotLoadedError:
-        """Return the error that says why a layer is not there."""
-        why = self.missing.get(layer, "there is no such layer")
-        return ServiceNotLoadedError(f"The layer {layer!r} of {self.directory} is not there: {why}\n{self._said()}")
+                why = self.missing.get(layer, "there is no such layer")
+                what = f"The layer {layer!r} of {self.directory} is not there: {why}"
+                raise ServiceNotLoadedError(f"{what}\n{self._said()}")
 
     def hung(self, calls: Sequence[Call]) -> ServiceHungError:
         """Return the error for calls without an outcome, with the stack of each of the service's threads."""
@@ -231,8 +226,8 @@ def environment(url: str, keys: Keys) -> dict[str, str]:
 
 
 @contextmanager
-def start(directory: Path, env: Mapping[str, str], *, python: str = sys.executable) -> Iterator[Service]:
-    """Yield the service in ``directory``, running under ``python`` until the block ends.
+def start(directory: Path, env: Mapping[str, str], *, python: str = "") -> Iterator[Service]:
+    """Yield the service in ``directory``, running under ``python``, by default ours, until the block ends.
 
     Raises ``ServiceNotLoadedError`` when the directory or interpreter is not there, or no layer can be imported.
     """
@@ -243,7 +238,7 @@ def start(directory: Path, env: Mapping[str, str], *, python: str = sys.executab
         listener.bind(str(folder.path / CHANNEL_FILE))
         listener.listen(1)
         listener.settimeout(0.01)
-        command: list[str | Path] = [python, runner.__file__, folder.path / CHANNEL_FILE, directory]
+        command: list[str | Path] = [python or sys.executable, runner.__file__, folder.path / CHANNEL_FILE, directory]
         with guarded(
             command,
             name=f"the service {directory.name}",
