@@ -78,6 +78,8 @@ def hold(child: subprocess.Popen[bytes] | None, folder: Path, *, wakeup: socket.
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / LEASE_SOCKET))
     listener.listen(64)
+    if child is None:  # it could not be started; said only now, because whoever waits expects the socket first
+        (folder / EXIT_FILE).write_text("127")
     for source in (sys.stdin, listener, wakeup):
         selector.register(source, selectors.EVENT_READ)
     while leases and not terminated:
@@ -151,7 +153,6 @@ def main() -> None:
             (folder / PID_FILE).write_text(str(child.pid))
         except OSError as error:
             (folder / LOG_FILE).write_text(f"{spec['argv'][0]}: {error}\n")
-            (folder / EXIT_FILE).write_text("127")
         hold(child, folder, wakeup=wakeup)
     finally:
         if child:

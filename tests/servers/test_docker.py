@@ -1,8 +1,10 @@
 """PostgreSQL in a container: reachable from this machine only, and gone however its run ends."""
 
 import contextlib
+import errno
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +148,23 @@ def test_without_an_engine_the_reason_and_the_way_out_are_named(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     with pytest.raises(NoServerError, match=r"no Docker engine answers.*set DOCKER_HOST"), docker.start(image=NOWHERE):
         pass
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_engine_that_is_not_there_is_said_and_leaves_nothing_open(tmp_path, exists):
+    """The socket file stays behind when an engine stops; asking must not leave a socket for somebody else to find."""
+    path = tmp_path / "docker.sock"
+    if exists:
+        with socket.socket(socket.AF_UNIX) as stopped:
+            stopped.bind(str(path))
+    ask = "from session_fix.servers import docker; print(docker.missing())"
+    asked = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ask],
+        env=os.environ | {"DOCKER_HOST": f"unix://{path}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"no Docker engine answers ([Errno {errno.ECONNREFUSED if exists else errno.ENOENT}]" in asked.stdout
+    assert str(path) in asked.stdout
+    assert asked.stderr == ""

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,11 +31,28 @@ def missing() -> str | None:
     from docker.errors import DockerException  # noqa: PLC0415
 
     try:
+        _knock()
         with contextlib.closing(docker.from_env(timeout=5)) as client:
             client.ping()
-    except DockerException as error:
+    except (DockerException, OSError) as error:
         return f"no Docker engine answers ({error}); start Docker, or set DOCKER_HOST."
     return None
+
+
+def _knock() -> None:
+    """Connect to the engine's Unix socket: docker-py 7 leaves its own unclosed when nobody answers there."""
+    from docker.constants import DEFAULT_UNIX_SOCKET  # noqa: PLC0415  comes with testcontainers
+    from docker.utils import parse_host  # noqa: PLC0415
+
+    address = parse_host(os.environ.get("DOCKER_HOST") or DEFAULT_UNIX_SOCKET)
+    path = address.removeprefix("http+unix://")
+    if path != address:
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(5)
+            try:
+                door.connect(path)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, path) from None  # the path is what one needs to know
 
 
 @contextmanager
