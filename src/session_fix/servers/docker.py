@@ -44,7 +44,7 @@ def _knock() -> None:
     from docker.constants import DEFAULT_UNIX_SOCKET  # noqa: PLC0415  comes with testcontainers
     from docker.utils import parse_host  # noqa: PLC0415
 
-    address = parse_host(os.environ.get("DOCKER_HOST") or DEFAULT_UNIX_SOCKET)
+    address = str(parse_host(os.environ.get("DOCKER_HOST") or DEFAULT_UNIX_SOCKET))
     path = address.removeprefix("http+unix://")
     if path != address:
         with socket.socket(socket.AF_UNIX) as door:
