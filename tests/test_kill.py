@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from session_fix import folders
+from session_fix.servers import clusters
 
 pytestmark = pytest.mark.needs_proc
 CHECKOUT = Path(__file__).parents[1]
@@ -32,6 +33,7 @@ from pathlib import Path
 
 def pytest_configure(config):
     from session_fix import folders
+from session_fix.servers import clusters
     folders.SHM = Path(os.environ["{RUNS}"])
 """
 REPLAY = f"""
@@ -178,7 +180,26 @@ def test_nothing_outlives_a_terminated_test_run(begin, end_at, eventually):
     end_at(run, *moment(3), lambda pid: os.kill(pid, signal.SIGTERM))
 
 
+@pytest.fixture
+def no_clusters_kept(tmp_path, monkeypatch):
+    """Hide the clusters of the user's cache, and nothing else that is in it."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for kept in folders.cache().iterdir():
+        if kept.name != clusters.FOLDER:
+            (cache / kept.name).symlink_to(kept)
+    monkeypatch.setenv("SESSION_FIX_CACHE", str(cache))
+
+
 @pytest.mark.parametrize("end", [kill, interrupt_the_group])
-def test_nothing_outlives_a_replay_that_is_ended_while_it_starts(begin, end_at, end):
+@pytest.mark.parametrize("stage", ["initdb", "postgres -D"])
+@pytest.mark.usefixtures("no_clusters_kept")
+def test_nothing_outlives_a_replay_that_is_ended_while_it_starts(begin, end_at, stage, end):
     """Server, data API and three services are being started by several threads at that moment."""
-    end_at(begin("-c", REPLAY, "replay"), "initdb", 0, end)
+    end_at(begin("-c", REPLAY, "replay"), stage, 0, end)
+
+
+@pytest.mark.parametrize("end", [kill, interrupt_the_group])
+def test_nothing_outlives_a_warm_replay_that_is_ended_while_it_starts(begin, end_at, end):
+    """A copy of a cluster is unpacked by a process of its own, beside the guard of the server."""
+    end_at(begin("-c", REPLAY, "replay"), "postgres -D", 0, end)

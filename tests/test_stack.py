@@ -25,7 +25,8 @@ def keys():
 @pytest.mark.needs_proc
 def test_every_part_listens_on_loopback_or_not_at_all(keys, descendants, network_sockets):
     """Server, data API, tap and service hold prompts and keys; a test run must not publish them in a café."""
-    with ExitStack() as running, stack.start(Settings(), keys, progress=SILENT):
+    with ExitStack() as running, stack.start(Settings(), keys, progress=SILENT) as started:
+        assert started.rest.kind == "lite"
         tap = running.enter_context(Tap())
         running.enter_context(host.start(named("fixed").directory, environment(tap.url, keys)))
         found = network_sockets(descendants(os.getpid()))
@@ -91,8 +92,8 @@ def test_a_data_api_that_fails_takes_the_server_down_again(monkeypatch, keys, is
 
     monkeypatch.setattr(embedded, "start", noted)
     monkeypatch.setattr(node, "find", no_node)
-    with pytest.raises(NoRestError, match=r"no Node\.js"), stack.start(Settings(), keys, progress=SILENT):
-        pass
+    with pytest.raises(NoRestError, match=r"no Node\.js"), stack.start(Settings(), keys, progress=SILENT) as running:
+        assert running.rest
     assert len(started) == 1
     assert not is_running(started[0])
 

@@ -37,6 +37,7 @@ STACK_OPTIONS = (
     click.option(
         "--allow-remote", is_flag=True, default=None, help="Let an external PostgreSQL be on another machine."
     ),
+    click.option("--durable", is_flag=True, default=None, help="Let PostgreSQL wait for the disk."),
     click.option("--python", metavar="PROGRAM", help="Interpreter that runs the service; default: this one."),
 )
 
@@ -169,15 +170,33 @@ def _print_timings(progress: Progress) -> None:
 @cli.command()
 @click.argument("variant", required=False, metavar="[VARIANT]")
 @click.option("--service", metavar="DIR", help="Run this service instead of a variant.")
+@click.option("--state", metavar="NAME", help="Fill the database with this state, see fixtures/states.")
+@click.option("--size", type=int, help="Of the state, if it has one.")
+@click.option("--seed", type=int, help="Of the state's generator.")
+@click.option("--database", metavar="NAME", help="Open the database of a failed test again.")
 @stack_options
-def up(variant: str | None, service: str | None, **flags: Any) -> None:
+def up(
+    variant: str | None,
+    service: str | None,
+    state: str | None,
+    size: int | None,
+    seed: int | None,
+    database: str | None,
+    **flags: Any,
+) -> None:
     """Leave a service and its stack running, to try by hand, until Ctrl-C.
 
     VARIANT is before, documented or fixed (default). Prints URLs, keys made for this run, and lines to paste.
     """
-    from session_fix import subjects  # noqa: PLC0415  `--help` should not wait for it
+    from session_fix import kept, states, subjects  # noqa: PLC0415  `--help` should not wait for it
     from session_fix import up as running  # noqa: PLC0415
 
+    if database and state:
+        raise UsageError("up opens one database: --database or --state?")
+    if not state and (size is not None or seed is not None):
+        raise UsageError("--size and --seed are those of a --state.")
+    wanted = states.state(state, size=size, seed=seed) if state else None
+    one = kept.find(database) if database else None
     settings = settings_module.load(flags)
     if variant and service:
         raise UsageError(f"up runs one service: {variant} or {service}?")
@@ -186,8 +205,12 @@ def up(variant: str | None, service: str | None, **flags: Any) -> None:
     progress = Progress()
     with ExitStack() as stack:
         with progress.live():
-            found = stack.enter_context(running.up(subject, settings, progress=progress))
-        click.echo(f"{subject.name} is up, on {' and '.join(found.stack.values())}.\n")
+            found = stack.enter_context(running.up(subject, settings, state=wanted, kept=one, progress=progress))
+        click.echo(f"{subject.name} is up, on {found.stack['postgres']} and {found.stack['rest']}.\n")
+        if one:
+            click.echo(f"Its database is as {one.test} left it.\n")
+        if found.missing_roles:
+            click.echo(f"Roles that came with it, without their rights: {', '.join(found.missing_roles)}.\n", err=True)
         for title, text in found.instructions():
             click.echo(f"{title}:\n  {text}\n")
         click.echo("Ctrl-C stops all of it and forgets the data.", err=True)
@@ -218,6 +241,30 @@ def doctor(json_file: str | None, **flags: Any) -> None:
     if json_file:
         _write(json_file, json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
     sys.exit(EXIT_CODES["pass" if all(f.good or not f.needed for f in findings) else "inconclusive"])
+
+
+@cli.command()
+@click.argument("action", type=click.Choice(["show", "clear"]), default="show")
+@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write the list as JSON.")
+def cache(action: str, json_file: str | None) -> None:
+    """Show what is kept between runs, or clear it.
+
+    Kept are the data API's npm packages, initialised PostgreSQL clusters, and the databases of failed tests. What a run
+    needs and does not find, it makes again.
+    """
+    from session_fix import cached  # noqa: PLC0415  `--help` should not wait for it
+    from session_fix.folders import cache as folder  # noqa: PLC0415
+
+    _check_reports(json_file)
+    found = cached.clear() if action == "clear" else cached.entries()
+    for entry in found:
+        click.echo(
+            f"{entry.size_bytes / 1e6:8.1f} MB  {entry.used.astimezone():%Y-%m-%d %H:%M}  {entry.kind}  {entry.name}"
+        )
+    said = "removed from" if action == "clear" else "in"
+    click.echo(f"{sum(entry.size_bytes for entry in found) / 1e6:8.1f} MB  {said} {folder()}")
+    if json_file:
+        _write(json_file, json.dumps([dataclasses.asdict(entry) for entry in found], indent=1, default=str))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Private databases on a server: one template migrated once, a clone per test, and nothing left on a foreign server.
+"""Private databases on a server: a migrated template, one per state, clones of them; nothing left on a foreign server.
 
 Everything a run makes carries its id: ``sf_<run>_...``. The run holds a shared advisory lock on that id; what carries
 an id nobody locks belongs to a dead run and is dropped by the next. "Migrated" is a fact in the database: the template
@@ -14,34 +14,46 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGconn
 
 from session_fix.errors import NoServerError, UsageError
+from session_fix.isolation.sessions import HandedOn, forgotten
+from session_fix.progress import SILENT, Progress
 from session_fix.servers import Server
+from session_fix.states import State
 
 API_ROLES = {"anon": "NOLOGIN", "authenticated": "NOLOGIN", "service_role": "NOLOGIN BYPASSRLS"}
 OURS = "made by session-fix"
-MAINTENANCE = "postgres"
+MAINTENANCE, EMPTY = "postgres", "template0"
+KEPT_RUN = "00000000"  # made the templates of a kept cluster, see ``servers/warm.py``
 RIGHTS = (
     "Use a superuser, or a role with CREATEDB, CREATEROLE and, where anon, authenticated and service_role are missing, "
     "BYPASSRLS; where they are there, with ADMIN OPTION on them."
 )
 # The names that a run makes, complete: on somebody's server, a beginning like ours is not enough to drop their data.
-DATABASE_NAME = "^sf_{run}_([0-9a-f]{{12}}|template)$"
+DATABASE_NAME = "^sf_{run}_([0-9a-f]{{12}}|template|state_[0-9a-z_]+)$"
 ROLE_NAME = "^sf_{run}_rest_[0-9a-f]{{6}}$"
+RUN = "[0-9a-f]{8}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Database:
-    """A private database: where it is, and a way to look into it."""
+    """A private database: where it is, what it was cloned from, and ways to look into it.
+
+    Whoever cannot vouch that nothing will happen to it after its test says so in ``tainted``; then it is not recycled.
+    """
 
     name: str
     params: dict[str, str]
+    template: str = ""
+    tainted: str = ""
+    _open: list[HandedOn] = field(default_factory=list)
 
     @property
     def dsn(self) -> str:
@@ -53,8 +65,30 @@ class Database:
         return f"Database({self.name!r})"
 
     def connect(self, **options: Any) -> psycopg.Connection:
-        """Open a connection as the server's owner."""
+        """Open a new connection as the server's owner; ``options`` are those of ``psycopg.connect``."""
         return psycopg.connect(self.dsn, **options)
+
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The connection that comes with the database, open, in no transaction; what is not committed is rolled back.
+
+        It costs nothing: the session behind it is handed on from test to test, made as good as new in between.
+        """
+        if self._open and self._open[0].closed:
+            self._open.clear()
+        if not self._open:
+            self._open.append(HandedOn.connect(self.dsn))
+        return self._open[0]
+
+    def with_session(self, session: PGconn | None) -> Database:
+        """Return the same database for the next test, with the session of the last one."""
+        return Database(self.name, self.params, self.template, _open=[HandedOn(session)] if session else [])
+
+    def session(self) -> PGconn | None:
+        """Give up the connection, and return the session behind it if nobody else has it."""
+        if self._open and self._open[0].closed:
+            self._open.clear()
+        return forgotten(self._open) if self._open else None
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement in a transaction of its own; return its rows, none for a statement without a result."""
@@ -84,7 +118,7 @@ class Databases:
             self._admin = psycopg.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True)
         except psycopg.OperationalError as error:
             raise NoServerError(f"The {server.kind} PostgreSQL does not let us in: {error}") from error
-        self._execute("SELECT pg_advisory_lock_shared(%s)", _lock_key(run))
+        self.execute("SELECT pg_advisory_lock_shared(%s)", _lock_key(run))
 
     def __enter__(self) -> Self:
         return self
@@ -92,10 +126,16 @@ class Databases:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _execute(self, query: str | sql.Composed, *values: Any) -> list[tuple[Any, ...]]:
+    def execute(self, query: str | sql.Composed, *values: Any) -> list[tuple[Any, ...]]:
+        """Run one statement for the server as a whole; return its rows."""
         with self._one_at_a_time:
             cursor = self._admin.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
+
+    @property
+    def is_superuser(self) -> bool:
+        """Whether we may look at, and put back, what a test did to the server."""
+        return self._admin.info.parameter_status("is_superuser") == "on"
 
     def params(self, name: str) -> dict[str, str]:
         """Return libpq connection parameters for one database."""
@@ -105,37 +145,75 @@ class Databases:
     def _building(self) -> Iterator[None]:
         """Let one thread of one process at a time make what all of them share."""
         with self._builder:  # the server's lock is the session's, and all threads here share one
-            self._execute("SELECT pg_advisory_lock(%s)", _lock_key("build"))
+            self.execute("SELECT pg_advisory_lock(%s)", _lock_key("build"))
             try:
                 yield
             except psycopg.errors.InsufficientPrivilege as error:
                 raise NoServerError(f"{error.diag.message_primary}. {RIGHTS}") from error
             finally:
-                self._execute("SELECT pg_advisory_unlock(%s)", _lock_key("build"))
+                self.execute("SELECT pg_advisory_unlock(%s)", _lock_key("build"))
 
-    def template(self) -> str:
-        """Return the name of the migrated template, made by whichever process of the run asks first."""
-        name = f"{self._prefix}template"
+    def template(self, state: State | None = None, *, progress: Progress = SILENT) -> str:
+        """Return the name of the template that has a state's contents: by default the migrated schema, and no rows.
+
+        It is made by whichever process of the run asks first, unless it came with the server.
+        """
+        own, kept = (f"sf_{run}_{f'state_{state.label}' if state else 'template'}" for run in (self._run, KEPT_RUN))
+        migrated = self.template() if state else ""
+        base = migrated if state and state.migrated else EMPTY
         with self._building():
-            state = self._execute("SELECT datistemplate FROM pg_database WHERE datname = %s", name)
-            if state == [(True,)]:
-                return name
-            if state:  # half-made by a process that died
-                self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            if self._is_finished(own):
+                return own
+            if self.server.kind == "embedded" and self._is_finished(kept):
+                return kept
+            if not state:
+                self._make_api_roles()
+            self._create(own, base)
+            if state:
+                with progress.step(f"Filling the state {state.name}") as count:
+                    self._fill(own, state, count)
+            else:
+                self._migrate(self.params(own))
+            self.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(own)))
+        return own
+
+    def _is_finished(self, name: str) -> bool:
+        """Say whether a template is there and complete; one that a dead process half made is dropped."""
+        found = self.execute("SELECT datistemplate FROM pg_database WHERE datname = %s", name)
+        if found == [(False,)]:
+            self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        return found == [(True,)]
+
+    def _fill(self, name: str, state: State, count: Callable[[int, int], None]) -> None:
+        with psycopg.connect(make_conninfo(**self.params(name))) as connection:
+            state.fill(connection, count)
+            connection.commit()
+            connection.autocommit = True
+            connection.execute("VACUUM (FREEZE, ANALYZE)")
+
+    def _create(self, name: str, template: str) -> None:
+        # Files are copied as they are: a fifth faster than through the log, and much faster for a large state. It takes
+        # a checkpoint, which is for our own servers only to bear.
+        known = self._admin.info.server_version >= 150000  # noqa: PLR2004  PostgreSQL's own form of 15.0
+        strategy = " STRATEGY file_copy" if known and self.server.kind != "external" else ""
+        options = " ENCODING 'UTF8' LOCALE 'C'" if template == EMPTY else ""
+        names = (sql.Identifier(name), sql.Identifier(template))
+        self.execute(sql.SQL(f"CREATE DATABASE {{}} TEMPLATE {{}}{options}{strategy}").format(*names))
+
+    def ensure_api_roles(self) -> None:
+        """Make those of the data API's roles that are missing, and let every login of a data API act as them."""
+        with self._building():
             self._make_api_roles()
-            self._execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'").format(sql.Identifier(name))
-            )
-            self._migrate(self.params(name))
-            self._execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE true").format(sql.Identifier(name)))
-        return name
+            for (login,) in self.execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s", ROLE_NAME.format(run=RUN)):
+                for role in API_ROLES:
+                    self.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(login)))
 
     def _make_api_roles(self) -> None:
         for role, rights in API_ROLES.items():
-            if not self._execute("SELECT 1 FROM pg_roles WHERE rolname = %s", role):
+            if not self.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", role):
                 identifier = sql.Identifier(role)
-                self._execute(sql.SQL(f"CREATE ROLE {{}} {rights}").format(identifier))
-                self._execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(identifier, sql.Literal(OURS)))
+                self.execute(sql.SQL(f"CREATE ROLE {{}} {rights}").format(identifier))
+                self.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(identifier, sql.Literal(OURS)))
 
     def clone(self, template: str | None = None, *, name: str | None = None) -> Database:
         """Return a new private copy of ``template``, the migrated one by default.
@@ -144,27 +222,45 @@ class Databases:
         """
         source = template or self.template()
         name = self._freed(name) if name else f"{self._prefix}{secrets.token_hex(6)}"
-        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source)))
+        self._create(name, source)
         self._made.add(name)
         if not name.startswith(self._prefix):
-            self._execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(OURS)))
-        return Database(name, self.params(name))
+            self.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(OURS)))
+        return Database(name, self.params(name), source)
 
     def _freed(self, name: str) -> str:
-        found = self._execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", name)
+        found = self.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", name)
         if found and found != [(OURS,)]:
             raise UsageError(f"Database {name} exists and was not made by session-fix; name one that may be replaced.")
         self.drop(Database(name, {}))
         return name
 
-    def empty(self) -> Database:
-        """Return a new private database with nothing in it, not even the migrations."""
-        return self.clone("template0")
+    def empty(self, *, name: str | None = None) -> Database:
+        """Return a new private database with nothing in it, not even the migrations; ``name`` as in ``clone``."""
+        return self.clone(EMPTY, name=name)
+
+    def next_transaction(self) -> int:
+        """Return a transaction id that nothing finished has reached, and nothing that starts now falls below."""
+        ((found,),) = self.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text")
+        return int(found)
 
     def drop(self, database: Database) -> None:
-        """Drop a private database, whoever is still connected to it."""
-        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database.name)))
+        """Drop a private database, whoever is still connected to it, and whatever a test left half done in it."""
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database.name))
+        try:
+            self.execute(statement)
+        except (psycopg.errors.ObjectInUse, psycopg.errors.WrongObjectType):  # which FORCE does not end
+            self._end_what_holds(database.name)
+            self.execute(statement)
         self._made.discard(database.name)
+
+    def _end_what_holds(self, name: str) -> None:
+        identifier = sql.Identifier(name)
+        self.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false ALLOW_CONNECTIONS true").format(identifier))
+        with psycopg.connect(make_conninfo(**self.params(name)), autocommit=True) as there:
+            prepared = there.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").fetchall()
+            for (gid,) in prepared:
+                there.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
     def make_login(self) -> tuple[str, str]:
         """Return the name and password of a new role that may act as each of the data API's roles, and as nobody else.
@@ -174,7 +270,7 @@ class Databases:
         name, password = f"{self._prefix}rest_{secrets.token_hex(3)}", secrets.token_urlsafe(24)
         with self._building():
             self._make_api_roles()
-            self._execute(
+            self.execute(
                 sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}").format(
                     sql.Identifier(name), sql.Literal(password), sql.SQL(", ").join(map(sql.Identifier, API_ROLES))
                 )
@@ -188,41 +284,41 @@ class Databases:
                 return
             for name in list(self._made):
                 self.drop(Database(name, {}))
-            self._execute("SELECT pg_advisory_unlock_shared(%s)", _lock_key(self._run))
+            self.execute("SELECT pg_advisory_unlock_shared(%s)", _lock_key(self._run))
             with self._building():
                 self._drop_what_nobody_locks()
 
     def _drop_what_nobody_locks(self) -> None:
-        found = self._execute(
+        found = self.execute(
             "SELECT substr(datname, 4, 8) FROM pg_database WHERE datname ~ %s "
             "UNION SELECT substr(rolname, 4, 8) FROM pg_roles WHERE rolname ~ %s",
-            *(DATABASE_NAME.format(run="[0-9a-f]{8}"), ROLE_NAME.format(run="[0-9a-f]{8}")),
+            *(DATABASE_NAME.format(run=RUN), ROLE_NAME.format(run=RUN)),
         )
         in_use = [run for (run,) in found if not self._dropped(run)]
         if not in_use:
             for role in API_ROLES:
-                comment = self._execute(
+                comment = self.execute(
                     "SELECT 1 FROM pg_roles WHERE rolname = %s AND shobj_description(oid, 'pg_authid') = %s",
                     *(role, OURS),
                 )
                 if comment:
                     with contextlib.suppress(psycopg.errors.DependentObjectsStillExist):
-                        self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+                        self.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
     def _dropped(self, run: str) -> bool:
         """Drop what carries the id of ``run`` unless that run lives; say whether it is gone."""
         key = _lock_key(run)
-        if self._execute("SELECT pg_try_advisory_lock(%s)", key) != [(True,)]:
+        if self.execute("SELECT pg_try_advisory_lock(%s)", key) != [(True,)]:
             return False
         try:
-            for (name,) in self._execute(
+            for (name,) in self.execute(
                 "SELECT datname FROM pg_database WHERE datname ~ %s", DATABASE_NAME.format(run=run)
             ):
                 identifier = sql.Identifier(name)
-                self._execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
-                self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
-            for (name,) in self._execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s", ROLE_NAME.format(run=run)):
-                self._execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+                self.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
+                self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+            for (name,) in self.execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s", ROLE_NAME.format(run=run)):
+                self.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
         finally:
-            self._execute("SELECT pg_advisory_unlock(%s)", key)
+            self.execute("SELECT pg_advisory_unlock(%s)", key)
         return True

@@ -4,8 +4,11 @@ SessionFixError
 ├── UsageError                  wrong flag, setting or argument: fix the command                    exit 2
 ├── EnvironmentUnavailableError something this machine lacks: install or start it                   exit 3
 │   ├── NoServerError           no PostgreSQL to test against
+│   │   └── DamagedClusterError a kept cluster that cannot be unpacked: it is made again
 │   ├── NoRestError             no data API in front of it
+│   ├── ArchiveError            a failed test's database cannot be kept, or not be opened again
 │   └── ProcessEndedError       a process of ours ended or never became ready; carries its last lines
+├── ServerChangedError          a test changed the server that all tests share: it has to undo that  exit 3
 ├── MigrationIncompleteError    alembic reported success over a schema that is not there             exit 3
 └── ServiceError                the service under test: its owner has to look                       exit 3
     ├── ServiceNotLoadedError   its directory, interpreter or a required layer cannot be loaded
@@ -33,12 +36,24 @@ class NoServerError(EnvironmentUnavailableError):
     """No PostgreSQL server could be had."""
 
 
+class DamagedClusterError(NoServerError):
+    """A cluster from the cache could not be unpacked."""
+
+
 class NoRestError(EnvironmentUnavailableError):
     """No data API could be had."""
 
 
+class ArchiveError(EnvironmentUnavailableError):
+    """A database could not be written or read back; carries the last lines of the program that failed."""
+
+
 class ProcessEndedError(EnvironmentUnavailableError):
     """A process ended, or did not become ready in time; the message carries the last lines it wrote."""
+
+
+class ServerChangedError(SessionFixError):
+    """A test changed the server itself, and that cannot be put back for the tests that follow."""
 
 
 class MigrationIncompleteError(SessionFixError):

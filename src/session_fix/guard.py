@@ -1,9 +1,9 @@
 """Keep one process alive exactly as long as somebody holds a lease on it, then stop it and remove its folder.
 
-Run as a script, in its own session, with nothing but the standard library: ``python -I -S guard.py``. The first line
-of its standard input says what to start (as JSON; a command line would show passwords to ``ps``), and the open pipe is
-the owner's lease. Further processes lease by connecting to ``lease.sock``. The kernel closes both when their holder
-ends in whatever way, SIGKILL included, so nothing has to be told to clean up.
+Run as a script, in its own session, with nothing but the standard library: ``python -I -S guard.py FOLDER``. The first
+line of its standard input says what to start (as JSON; a command line would show passwords to ``ps``), and the open
+pipe is the owner's lease. Further processes lease by connecting to ``lease.sock``. The kernel closes both when their
+holder ends in whatever way, SIGKILL included, so nothing has to be told to clean up.
 """
 
 from __future__ import annotations
@@ -138,14 +138,17 @@ def remove_share(share: Path, folder: Path) -> None:
 def main() -> None:
     """Guard the command that the first line of standard input describes."""
     stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  select() must see the rest
-    spec = json.loads(stdin.readline())
-    folder = Path(spec["folder"])
+    folder = Path(sys.argv[1])
     for sig in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, signal.SIG_IGN)
     wakeup, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    if not (line := stdin.readline()):  # the owner ended before it knew what to start
+        remove(folder)
+        return
+    spec = json.loads(line)
     child = None
     try:
         try:

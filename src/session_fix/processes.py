@@ -97,15 +97,16 @@ def guarded(
     grace_s: float = 5.0,
     share: Path | None = None,
     secrets: Sequence[str] = (),
+    prepare: Callable[[], object] = lambda: None,
 ) -> Iterator[GuardedProcess]:
     """Run ``argv`` until the block ends or this process does, however it does; then remove ``folder``.
 
     With ``share``, further processes may hold it beyond that, see ``shared``. ``stop_signal`` is sent first, SIGKILL
     after ``grace_s`` seconds. The process writes to a log in ``folder``; ``secrets`` are left out where that is shown.
+    ``prepare`` is called before ``argv`` is run, while the guard starts.
     """
     spec = {
         "argv": [str(part) for part in argv],
-        "folder": str(folder.path),
         "share": str(share) if share else None,
         "env": dict(env) if env is not None else None,
         "cwd": str(cwd or folder.path),
@@ -116,7 +117,7 @@ def guarded(
     }
     with (folder.path / GUARD_LOG).open("wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__],
+            [sys.executable, "-I", "-S", guard.__file__, folder.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -127,6 +128,7 @@ def guarded(
         )
     process = GuardedProcess(name, folder.path, tuple(filter(None, secrets)))
     try:
+        prepare()
         assert keeper.stdin  # noqa: S101  for the type checker
         keeper.stdin.write(json.dumps(spec).encode() + b"\n")
         process.wait_until(lambda: (folder.path / guard.LEASE_SOCKET).exists() or None, timeout_s=10, doing="starting")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,15 +21,22 @@ class Progress:
     quiet: bool = False
     timings: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
-    _running: list[str] = field(default_factory=list)
+    _running: dict[object, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
-    def step(self, doing: str) -> Iterator[None]:
-        """Show ``doing`` for the length of the block, and add its seconds to ``timings``."""
-        began = time.monotonic()
+    def step(self, doing: str) -> Iterator[Callable[[int, int], None]]:
+        """Show ``doing`` for the length of the block, and add its seconds to ``timings``.
+
+        Yields a function that says how far it is: (done, of how many).
+        """
+        began, key = time.monotonic(), object()
+
+        def count(done: int, of: int) -> None:
+            self._running[key] = f"{doing}: {done:,} of {of:,}"
+
         with self._lock:
-            self._running.append(doing)
+            self._running[key] = doing
         late = None
         if not self.quiet and not self.console.is_terminal:
             late = threading.Timer(
@@ -38,12 +45,12 @@ class Progress:
             late.daemon = True
             late.start()
         try:
-            yield
+            yield count
         finally:
             if late:
                 late.cancel()
             with self._lock:
-                self._running.remove(doing)
+                del self._running[key]
                 self.timings[doing] = self.timings.get(doing, 0.0) + time.monotonic() - began
 
     @contextmanager
@@ -58,7 +65,7 @@ class Progress:
             def redraw() -> None:
                 while not done.wait(0.1):
                     with self._lock:
-                        status.update(" · ".join(self._running))
+                        status.update(" · ".join(self._running.values()))
 
             painter = threading.Thread(target=redraw, daemon=True)
             painter.start()

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from session_fix import guard, settings
-from session_fix.errors import UsageError
+from session_fix.databases import Database
+from session_fix.errors import SessionFixError, UsageError
 from session_fix.events import Recorder
 from session_fix.host import Service
-from session_fix.settings import POSTGRES_KINDS, REST_KINDS, Settings
+from session_fix.settings import ISOLATIONS, POSTGRES_KINDS, REST_KINDS, Settings
+from session_fix.stack import Stack
 from session_fix.subjects import VARIANTS
 
 pytest_plugins = [
@@ -23,11 +25,17 @@ pytest_plugins = [
 ]
 ALEMBIC_FIXTURES = "session_fix.fixtures.alembic"
 
+FLAGS = ("service", "postgres", "rest", "isolation", "durable", "keep_failed")
 CHECKLIST = "session_fix_checklist"
 DIAGRAM_WIDTH = 100
 MARKER = (
     "session_fix(line, before=..., documented=..., otherwise=...): a checklist's line, and what variants must come to"
 )
+STATE_MARKER = "state(name, size=..., seed=...): what the test's database holds at its start, see fixtures/states"
+DATABASE_MARKER = (
+    "database(isolation='clone' | reset='truncate' | scope='class' | 'module' | 'session'): another way than the run's"
+)
+DATABASE = pytest.StashKey[tuple[Database, Stack]]()  # what a test had, for when it fails
 RECORD = pytest.StashKey[tuple[Recorder, list[Service]]]()  # what a test recorded, and with which services
 
 
@@ -37,19 +45,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--session-fix-service", metavar="DIR", help="service directory under test, or a variant's name")
     group.addoption("--session-fix-postgres", choices=POSTGRES_KINDS, help="where PostgreSQL comes from")
     group.addoption("--session-fix-rest", choices=REST_KINDS, help="which data API stands before it")
+    group.addoption("--session-fix-isolation", choices=ISOLATIONS, help="a private database is emptied, or dropped")
+    group.addoption(
+        "--session-fix-keep-failed", type=int, metavar="N", help="keep the databases of the last N failures"
+    )
+    group.addoption("--session-fix-durable", action="store_true", default=None, help="let PostgreSQL wait for the disk")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register our marker, and the fixtures that replace another plugin's."""
     if hasattr(config, "workerinput"):  # a worker of pytest-xdist outlives a killed controller by up to 15 s
         guard.die_with_parent(signal.SIGKILL)
-    config.addinivalue_line("markers", MARKER)
+    for marker in (MARKER, STATE_MARKER, DATABASE_MARKER):
+        config.addinivalue_line("markers", marker)
     config.pluginmanager.import_plugin(ALEMBIC_FIXTURES)  # after pytest-alembic, whose defaults they replace
 
 
 def settings_of(config: pytest.Config) -> Settings:
     """Return which stack and service this run is on: options first, then the project's pyproject.toml."""
-    flags = {name: config.getoption(f"session_fix_{name}") for name in ("postgres", "rest", "service")}
+    flags = {name: config.getoption(f"session_fix_{name}") for name in FLAGS}
     try:
         return settings.load(flags, folder=config.rootpath)
     except UsageError as error:
@@ -87,7 +101,29 @@ def pytest_runtest_makereport(
         report.user_properties.append((CHECKLIST, [marker.args[0], parameters.params["variant"]]))
     if report.failed:
         report.sections.extend(_what_happened(item))
+        if report.when != "teardown":  # when the database has gone
+            report.sections.extend(_kept(item))
     return report
+
+
+def _kept(item: pytest.Item) -> Iterator[tuple[str, str]]:
+    limit = settings_of(item.config).keep_failed
+    if DATABASE not in item.stash or not limit:
+        return
+    from session_fix import kept, up  # noqa: PLC0415  failures only
+
+    database, stack = item.stash[DATABASE]
+    yield (
+        "session-fix: the database, as long as the test waits in --pdb",
+        f"{up.psql_line(settings_of(item.config), database)}\n{stack.endpoint_if_started(database)}".rstrip(),
+    )
+    try:
+        one = kept.keep(database, server=stack.databases.server, test=item.nodeid, limit=limit)
+    except SessionFixError as error:
+        yield "session-fix: the database was not kept", str(error)
+        return
+    if one:
+        yield "session-fix: the database, kept", f"session-fix up --database {one.name}"
 
 
 def _what_happened(item: pytest.Item) -> Iterator[tuple[str, str]]:

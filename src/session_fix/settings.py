@@ -16,6 +16,7 @@ from session_fix.servers import docker, embedded
 
 POSTGRES_KINDS = ("embedded", "docker", "external")
 REST_KINDS = ("lite", "postgrest", "external")
+ISOLATIONS = ("recycle", "clone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,9 @@ class Settings:
     postgres_image: str = docker.DEFAULT_IMAGE
     dsn: str = field(default="", repr=False)
     allow_remote: bool = False
+    durable: bool = False
+    isolation: str = "recycle"
+    keep_failed: int = 5
     rest: str = "lite"
     postgrest_image: str = postgrest.DEFAULT_IMAGE
     supabase_url: str = ""
@@ -44,7 +48,13 @@ VARIABLES = {
     "supabase_url": "SESSION_FIX_SUPABASE_URL",
     "supabase_database": "SESSION_FIX_SUPABASE_DATABASE",
 }
-CHOICES = {"postgres": POSTGRES_KINDS, "rest": REST_KINDS, "postgres_version": tuple(embedded.INSTALLS)}
+CHOICES = {
+    "postgres": POSTGRES_KINDS,
+    "rest": REST_KINDS,
+    "isolation": ISOLATIONS,
+    "postgres_version": tuple(embedded.INSTALLS),
+}
+TYPES = {bool: "true or false", int: "a whole number", str: "a text in quotes"}
 NOT_IN_A_FILE = frozenset({"dsn", "supabase_keys"})
 
 
@@ -61,6 +71,8 @@ def load(flags: Mapping[str, Any], *, folder: Path | None = None, environ: Mappi
         if key in values and values[key] not in choices:
             raise UsageError(f"{key} is {values[key]!r}; it can be {', '.join(choices)}.")
     settings = Settings(**values)
+    if settings.keep_failed < 0:
+        raise UsageError(f"keep_failed is {settings.keep_failed}; it can be 0, to keep none, or more.")
     if settings.postgres == "external" and not settings.dsn:
         raise UsageError("--postgres external needs a DSN in SESSION_FIX_DSN; a flag would show its password to `ps`.")
     if settings.rest == "external" and not (settings.supabase_url and settings.supabase_database):
@@ -97,9 +109,9 @@ def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _of_its_type(key: str, value: Any, path: Path) -> Any:
-    wanted = bool if isinstance(getattr(Settings(), key.replace("-", "_")), bool) else str
-    if not isinstance(value, wanted):
-        raise UsageError(f"{key} in {path} must be {'true or false' if wanted is bool else 'a text in quotes'}.")
+    wanted = type(getattr(Settings(), key.replace("-", "_")))
+    if type(value) is not wanted:
+        raise UsageError(f"{key} in {path} must be {TYPES[wanted]}.")
     return value
 
 

@@ -4,49 +4,129 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from session_fix import schema
+from session_fix import kept, schema
 from session_fix.databases import Database, Databases
 from session_fix.errors import NoServerError
+from session_fix.isolation.private import CLONE, PrivateDatabases
+from session_fix.kept import Kept
 from session_fix.processes import GuardedProcess, Shared, shared
-from session_fix.progress import Progress
+from session_fix.progress import SILENT, Progress
 from session_fix.rest import Endpoint, Keys, Rest, lite, postgrest
 from session_fix.rest import external as external_rest
-from session_fix.servers import Server, docker, embedded
+from session_fix.servers import UNSAFE_BUT_FAST, Server, docker, embedded, warm
 from session_fix.servers import external as external_server
 from session_fix.settings import Settings
+from session_fix.states import State
 
 
-@dataclass(frozen=True, slots=True)
 class Stack:
-    """What runs: the server, its databases, the data API, and the keys for it."""
+    """What runs: the server, its databases, and the data API with its keys, which is started when it is first needed.
 
-    databases: Databases
-    rest: Rest
-    keys: Keys = field(repr=False)
+    A context manager; ``alone`` says that no other process uses the server.
+    """
+
+    def __init__(
+        self, settings: Settings, databases: Databases, keys: Keys, *, progress: Progress = SILENT, alone: bool = True
+    ) -> None:
+        self.databases = databases
+        self.keys = keys
+        self.private = PrivateDatabases(
+            databases, rest=self._login, is_idle=self._is_idle, let_go=self._let_go, alone=alone
+        )
+        self._settings = settings
+        self._progress = progress
+        self._starting = threading.Lock()
+        self._rest: Rest | None = None
+        self._opened: set[str] = set()
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._cleanup:
+            self.private.close()
+
+    @property
+    def rest(self) -> Rest:
+        """The data API; it is started by the first who asks. Raises ``NoRestError``."""
+        with self._starting:
+            if not self._rest:
+                with self._progress.step(f"Starting the data API ({self._settings.rest})"):
+                    starting = _starting_rest(self._settings, self.databases, self.keys, self._progress)
+                    self._rest = self._cleanup.enter_context(starting)
+            return self._rest
 
     def describe(self) -> dict[str, str]:
-        """Return the kinds and versions for a report."""
+        """Return the kinds and versions for a report, and what the server does not wait for."""
         server = self.databases.server
-        return {"postgres": f"{server.kind} {server.version}", "rest": f"{self.rest.kind} ({self.rest.version})"}
+        off = "SELECT name || '=' || setting FROM pg_settings WHERE name = ANY(%s) AND setting = 'off' ORDER BY 1"
+        unsafe = [setting for (setting,) in self.databases.execute(off, list(UNSAFE_BUT_FAST))]
+        return {
+            "postgres": f"{server.kind} {server.version}",
+            "durability": ", ".join(unsafe) or "durable",
+            "rest": f"{self.rest.kind} ({self.rest.version})",
+        }
 
     @contextmanager
-    def database(self) -> Iterator[Database]:
-        """Yield a private, migrated database; it is dropped afterwards."""
-        database = self.databases.clone(name=self.rest.database)
+    def database(self, state: State | None = None) -> Iterator[Database]:
+        """Yield a clone of the migrated template, or of a state's; it is dropped afterwards."""
+        template = self.databases.template(state, progress=self._progress)
+        database = self.databases.clone(template, name=self._only_name())
         with ExitStack() as cleanup:
             cleanup.callback(self.databases.drop, database)
-            cleanup.callback(self.rest.close, database.name)
+            cleanup.callback(self._let_go, database.name)
             yield database
+
+    @contextmanager
+    def reopened(self, one: Kept) -> Iterator[tuple[Database, list[str]]]:
+        """Yield a new database with what was kept, and the roles that the server lacked; it is dropped afterwards."""
+        self.databases.ensure_api_roles()
+        with ExitStack() as cleanup:
+            database = self.databases.empty(name=self._only_name())
+            cleanup.callback(self.databases.drop, database)
+            cleanup.callback(self._let_go, database.name)
+            yield database, kept.restore(one, database.params, foreign=self.databases.server.kind == "external")
+
+    def _only_name(self) -> str | None:
+        """Return the name of the one database that an external data API serves."""
+        return self._settings.supabase_database if self._settings.rest == "external" else None
+
+    def lend(self, isolation: str, state: State | None = None) -> AbstractContextManager[Database]:
+        """Return a context manager of a private database that is ready already, see ``PrivateDatabases.lend``.
+
+        Only with the data API that comes with us can we tell whether it has finished with a database, and it alone
+        serves many: with the others each test has a clone.
+        """
+        if self._settings.rest == "external":
+            return self.database(state)
+        return self.private.lend(isolation if self._settings.rest == "lite" else CLONE, state, progress=self._progress)
 
     def endpoint(self, database: Database) -> Endpoint:
         """Return where the data API of a database is."""
+        self._opened.add(database.name)
         return self.rest.open(database.name)
+
+    def endpoint_if_started(self, database: Database) -> str:
+        """Return the URL of a database's data API if somebody has asked for it, else ""."""
+        return self.endpoint(database).url if self._rest and database.name in self._opened else ""
+
+    def _login(self) -> str:
+        return self._rest.login if self._rest else ""
+
+    def _is_idle(self, name: str) -> bool:
+        return not self._rest or name not in self._opened or self._rest.is_idle(name)
+
+    def _let_go(self, name: str) -> None:
+        if self._rest and name in self._opened:
+            self._opened.discard(name)
+            self._rest.close(name)
 
 
 def new_keys(settings: Settings) -> Keys:
@@ -60,22 +140,30 @@ def new_keys(settings: Settings) -> Keys:
 
 
 @contextmanager
-def start(settings: Settings, keys: Keys, *, progress: Progress, share: str | None = None) -> Iterator[Stack]:
+def start(
+    settings: Settings,
+    keys: Keys,
+    *,
+    states: Sequence[State] = (),
+    progress: Progress,
+    share: str | None = None,
+) -> Iterator[Stack]:
     """Yield a running stack. With ``share``, all processes that pass the same text use one server.
 
-    Raises ``NoServerError`` or ``NoRestError`` with what was tried, ``UsageError`` for a bad DSN.
+    ``states`` are made with an embedded server, and kept with it; others are made when they are asked for.
+    Raises ``NoServerError`` with what was tried, ``UsageError`` for a bad DSN.
     """
     run = share or secrets.token_hex(4)
     with (
-        _server(settings, progress, share) as server,
+        _server(settings, states, progress, share) as server,
         Databases(server, run=run, migrate=schema.migrate) as databases,
-        _rest(settings, databases, keys, progress) as rest,
+        Stack(settings, databases, keys, progress=progress, alone=not share and server.kind != "external") as stack,
     ):
-        yield Stack(databases, rest, keys)
+        yield stack
 
 
 @contextmanager
-def _server(settings: Settings, progress: Progress, share: str | None) -> Iterator[Server]:
+def _server(settings: Settings, states: Sequence[State], progress: Progress, share: str | None) -> Iterator[Server]:
     if settings.postgres == "external":
         with external_server.start(dsn=settings.dsn, allow_remote=settings.allow_remote) as server:
             yield server
@@ -85,7 +173,7 @@ def _server(settings: Settings, progress: Progress, share: str | None) -> Iterat
     def begin(share_folder: Path | None = None) -> Iterator[Shared]:
         with ExitStack() as stack:
             with progress.step(f"Starting PostgreSQL ({settings.postgres})"):
-                server, process = stack.enter_context(_starting(settings, share_folder))
+                server, process = stack.enter_context(_starting(settings, states, progress, share_folder))
             yield Shared(str(process.folder), dataclasses.asdict(server))
 
     try:
@@ -101,10 +189,13 @@ def _alone(starting: AbstractContextManager[Shared]) -> Iterator[dict[str, Any]]
         yield started.value
 
 
-def _starting(settings: Settings, share: Path | None) -> AbstractContextManager[tuple[Server, GuardedProcess]]:
+def _starting(
+    settings: Settings, states: Sequence[State], progress: Progress, share: Path | None
+) -> AbstractContextManager[tuple[Server, GuardedProcess]]:
     if settings.postgres == "docker":
-        return docker.start(image=settings.postgres_image, share=share)
-    return embedded.start(version=settings.postgres_version, share=share)
+        return docker.start(image=settings.postgres_image, share=share, durable=settings.durable)
+    version, durable = settings.postgres_version, settings.durable
+    return warm.start(version=version, states=states, progress=progress, share=share, durable=durable)
 
 
 def _other_ways(settings: Settings) -> str:
@@ -123,14 +214,6 @@ def server_ways(settings: Settings) -> dict[str, str | None]:
         no_binaries = str(error)
     no_dsn = None if settings.dsn else f"{external_server.DSN_VARIABLE} is not set"
     return {"embedded": no_binaries, "docker": docker.missing(), "external": no_dsn}
-
-
-@contextmanager
-def _rest(settings: Settings, databases: Databases, keys: Keys, progress: Progress) -> Iterator[Rest]:
-    with ExitStack() as stack:
-        with progress.step(f"Starting the data API ({settings.rest})"):
-            rest = stack.enter_context(_starting_rest(settings, databases, keys, progress))
-        yield rest
 
 
 def _starting_rest(

@@ -13,10 +13,13 @@ from session_fix import host, stack
 from session_fix.databases import Database
 from session_fix.events import Recorder
 from session_fix.host.service import Service, environment
+from session_fix.kept import Kept
 from session_fix.progress import Progress
 from session_fix.rest import Endpoint, Keys
 from session_fix.servers import embedded
 from session_fix.settings import Settings
+from session_fix.stack import Stack
+from session_fix.states import State
 from session_fix.subjects import Subject
 from session_fix.tap import Tap
 
@@ -30,6 +33,7 @@ class Up:
     service: Service
     database: Database
     endpoint: Endpoint
+    missing_roles: tuple[str, ...]
     keys: Keys = field(repr=False)
 
     def instructions(self) -> Iterator[tuple[str, str]]:
@@ -49,23 +53,39 @@ class Up:
             yield "Its service role key", key
         table = f"{self.endpoint.url}{self.endpoint.rest_path}/ai_sessions?select=*"
         yield "Read the sessions through it", f'curl -s "{table}" -H "apikey: {key}" -H "authorization: Bearer {key}"'
-        yield "The database", f"{self._psql()} {shlex.quote(make_conninfo(**self._params()))}"
+        yield "The database", psql_line(self.settings, self.database)
 
-    def _params(self) -> dict[str, str]:
-        own = {"password"} if self.settings.postgres == "external" else set()
-        return {key: value for key, value in self.database.params.items() if value and key not in own}
 
-    def _psql(self) -> str:
-        if self.settings.postgres == "embedded":
-            return shlex.quote(str(embedded.binaries(self.settings.postgres_version) / "psql"))
-        return "psql"
+def psql_line(settings: Settings, database: Database) -> str:
+    """Return the command that opens a database, to be pasted; without its password where that is somebody's own."""
+    own = {"password"} if settings.postgres == "external" else set()
+    params = {key: value for key, value in database.params.items() if value and key not in own}
+    psql = "psql"
+    if settings.postgres == "embedded":
+        psql = shlex.quote(str(embedded.binaries(settings.postgres_version) / "psql"))
+    return f"{psql} {shlex.quote(make_conninfo(**params))}"
 
 
 @contextmanager
-def up(subject: Subject, settings: Settings, *, progress: Progress) -> Iterator[Up]:
-    """Yield a running service on a stack of its own, until the block ends."""
+def up(
+    subject: Subject,
+    settings: Settings,
+    *,
+    state: State | None = None,
+    kept: Kept | None = None,
+    progress: Progress,
+) -> Iterator[Up]:
+    """Yield a running service on a stack of its own, until the block ends.
+
+    Its database has the contents of ``state``, or those of a failed test's that was ``kept``.
+    """
     keys = stack.new_keys(settings)
-    with stack.start(settings, keys, progress=progress) as running, running.database() as database, Tap() as tap:
+    states = (state,) if state else ()
+    with (
+        stack.start(settings, keys, states=states, progress=progress) as running,
+        running.reopened(kept) if kept else _with_state(running, state) as (database, missing_roles),
+        Tap() as tap,
+    ):
         endpoint = running.endpoint(database)
         tap.point_at(endpoint, Recorder())
         with ExitStack() as cleanup:
@@ -73,4 +93,10 @@ def up(subject: Subject, settings: Settings, *, progress: Progress) -> Iterator[
                 starting = host.start(subject.directory, environment(tap.url, keys), python=settings.python)
                 service = cleanup.enter_context(starting)
             service.require("api")
-            yield Up(settings, running.describe(), service, database, endpoint, keys)
+            yield Up(settings, running.describe(), service, database, endpoint, tuple(missing_roles), keys)
+
+
+@contextmanager
+def _with_state(running: Stack, state: State | None) -> Iterator[tuple[Database, list[str]]]:
+    with running.database(state) as database:
+        yield database, []

@@ -38,7 +38,9 @@ def test_everything_is_closed_at_the_end(start_upstream):
             pass
         assert silent.recv(1) == b""
     assert upstream.hung_up.wait(5)
-    assert [thread.name for thread in threading.enumerate() if thread.name == "tap" and thread not in threads] == []
+    assert [
+        thread.name for thread in threading.enumerate() if thread.name == "session-fix tap" and thread not in threads
+    ] == []
     with pytest.raises(ConnectionRefusedError):
         connection(address)
 

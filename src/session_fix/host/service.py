@@ -66,7 +66,7 @@ class Service:
         self._numbers = itertools.count()
         self._waiting: dict[int, queue.SimpleQueue[tuple[int, Outcome]]] = {}
         self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, name="service", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="session-fix service", daemon=True)
         self._reader.start()
 
     def record_to(self, recorder: Recorder | None) -> None:

@@ -34,7 +34,8 @@ class Endpoint:
 class Rest:
     """A running data API: ``open`` returns a database's endpoint, ``close`` lets go of that database.
 
-    ``database`` is the name of the only database that it can serve, None when it serves any.
+    ``is_idle`` waits for the requests to a database that are under way, and says whether all have ended. ``login`` is
+    the role it connects as. ``database`` is the name of the only database that it can serve, None when it serves any.
     """
 
     kind: str
@@ -42,3 +43,5 @@ class Rest:
     open: Callable[[str], Endpoint]
     close: Callable[[str], None]
     database: str | None = None
+    login: str = ""
+    is_idle: Callable[[str], bool] = lambda _: False

@@ -19,6 +19,7 @@ from session_fix.rest import Endpoint, Keys, Rest
 from session_fix.rest import node as nodejs
 
 DATABASES = "^[a-z_][a-z0-9_]{0,62}$"
+IDLE = 204
 CONNECTIONS = 16  # per database: more than any scenario has clients
 
 
@@ -67,11 +68,20 @@ def start(params: dict[str, str], keys: Keys, *, progress: Progress) -> Iterator
             raise NoRestError(str(error)) from error
         base = f"http://127.0.0.1:{port}"
 
-        def close(database: str) -> None:
+        def control(method: str, database: str) -> int:
             connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
-            with contextlib.closing(connection), contextlib.suppress(OSError):  # a dead process holds nothing
-                connection.request("DELETE", f"/{database}", headers={"x-session-fix-control": control_token})
-                connection.getresponse().read()
+            with contextlib.closing(connection):
+                connection.request(method, f"/{database}", headers={"x-session-fix-control": control_token})
+                return connection.getresponse().status
+
+        def close(database: str) -> None:
+            with contextlib.suppress(OSError):  # a dead process holds nothing
+                control("DELETE", database)
+
+        def is_idle(database: str) -> bool:
+            with contextlib.suppress(OSError):
+                return control("PUT", database) == IDLE
+            return False
 
         version = f"@supabase/lite {nodejs.lite_version()}, Node.js {node.version} from {node.origin}"
-        yield Rest("lite", version, lambda name: Endpoint(f"{base}/{name}"), close)
+        yield Rest("lite", version, lambda name: Endpoint(f"{base}/{name}"), close, None, params["user"], is_idle)

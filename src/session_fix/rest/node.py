@@ -19,6 +19,7 @@ from session_fix.progress import Progress
 
 MINIMUM = 20
 SOURCES = Path(__file__).parent / "lite_server"
+HOMES = "lite-*"  # the folders in the cache, one a version
 FINISHED = "finished"
 # No telemetry, and no compile cache: npm 11 would leave one in the temporary folder.
 QUIETLY = {"LITE_TELEMETRY": "0", "DO_NOT_TRACK": "1", "NODE_DISABLE_COMPILE_CACHE": "1"}
@@ -74,7 +75,7 @@ def find() -> Node:
 def home() -> Path:
     """Return the cache folder of the packages, by what the lock file pins; it need not be there."""
     lock_file = SOURCES / "package-lock.json"
-    return folders.cache() / f"lite-{hashlib.sha256(lock_file.read_bytes()).hexdigest()[:16]}"
+    return folders.cache() / f"{HOMES[:-1]}{hashlib.sha256(lock_file.read_bytes()).hexdigest()[:16]}"
 
 
 def is_installed(folder: Path) -> bool:

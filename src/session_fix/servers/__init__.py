@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-# Nothing has to survive a crash of the machine: the data is thrown away.
+# Nothing has to survive a crash of the machine: the data is thrown away. Left out where durability is what is tested.
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 # libpq takes what a connection string leaves out from PG* variables; one of them could lead to another server.

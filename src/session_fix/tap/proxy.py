@@ -56,7 +56,10 @@ class Tap:
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
         self._clients: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tap", daemon=True)
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="session-fix tap", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -79,6 +82,16 @@ class Tap:
         )
         self._recorder = recorder
         self._numbers = itertools.count(1)
+
+    def let_go(self, *, timeout_s: float = 5.0) -> bool:
+        """Refuse the calls that arrive from now on; say whether those under way ended within ``timeout_s`` seconds."""
+        return asyncio.run_coroutine_threadsafe(self._let_go(timeout_s), self._loop).result()
+
+    async def _let_go(self, timeout_s: float) -> bool:
+        self._upstream = None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        return self._quiet.is_set()
 
     async def _listen(self) -> str:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -119,7 +132,14 @@ class Tap:
             return _refusal(503, "No database stands behind this proxy now.")
         number, recorder, began = next(self._numbers), self._recorder, time.monotonic_ns()
         recorder.record("call", "tap", call=number, **request_fields(request))
-        response, why = await self._forward(request, self._upstream, upstream)
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            response, why = await self._forward(request, self._upstream, upstream)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
         took_us = (time.monotonic_ns() - began) // 1000
         recorder.record("reply", "tap", call=number, duration_us=took_us, reason=why, **reply_fields(response))
         return response

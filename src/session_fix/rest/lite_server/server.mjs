@@ -1,7 +1,8 @@
 // The Supabase data API of many databases in one process: http://127.0.0.1:PORT/<database>/rest/v1/...
 //
 // Settings come from SESSION_FIX_LITE (JSON); the port is written to `ready` once it listens. A database's App is made
-// at its first request. DELETE /<database> with the control token closes its connections and forgets its schema.
+// at its first request. With the control token, DELETE /<database> closes its connections and forgets its schema, and
+// PUT /<database> waits for the requests to it that are under way: 204 when all have ended, 409 after a second.
 
 import { createServer } from "node:http";
 import { timingSafeEqual } from "node:crypto";
@@ -44,6 +45,8 @@ function open(database) {
 }
 
 const apps = new Map();
+const underWay = new Map(); // database: a set of promises, one a request
+const PATIENCE_MS = 1000;
 
 function app(database) {
   if (!apps.has(database)) apps.set(database, open(database));
@@ -53,7 +56,20 @@ function app(database) {
 async function forget(database) {
   const known = apps.get(database);
   apps.delete(database);
+  underWay.delete(database);
   await known?.connection.driver.end({ timeout: 0 }); // whatever still runs there is about to lose its database
+}
+
+async function isIdle(database) {
+  const requests = Promise.allSettled(underWay.get(database) ?? []);
+  return Promise.race([requests.then(() => true), new Promise((done) => setTimeout(done, PATIENCE_MS, false).unref())]);
+}
+
+/** Counts a request among those under way until its answer is there, whether or not its client still waits for it. */
+function counted(database, answer) {
+  if (!underWay.has(database)) underWay.set(database, new Set());
+  const requests = underWay.get(database).add(answer);
+  return answer.finally(() => requests.delete(answer));
 }
 
 function mayControl(request) {
@@ -68,13 +84,14 @@ async function answer(request) {
   if (url.hostname !== "127.0.0.1") return new Response("wrong host", { status: 403 });
   const [, database, ...rest] = url.pathname.split("/");
   if (!new RegExp(settings.databases).test(database)) return new Response("no such database", { status: 404 });
-  if (rest.length === 0 && request.method === "DELETE") {
+  if (rest.length === 0 && ["DELETE", "PUT"].includes(request.method)) {
     if (!mayControl(request)) return new Response("forbidden", { status: 403 });
+    if (request.method === "PUT") return new Response(null, { status: (await isIdle(database)) ? 204 : 409 });
     await forget(database);
     return new Response(null, { status: 204 });
   }
   url.pathname = "/" + rest.join("/");
-  return app(database).fetch(new Request(url, request), { peerAddress: null });
+  return counted(database, Promise.resolve(app(database).fetch(new Request(url, request), { peerAddress: null })));
 }
 
 const server = createServer(getRequestListener(answer));
