@@ -14,7 +14,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 import psycopg
@@ -23,7 +23,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGconn
 
 from session_fix.errors import NoServerError, UsageError
-from session_fix.isolation.sessions import HandedOn, forgotten
+from session_fix.isolation.sessions import HandedOn, parted
 from session_fix.progress import SILENT, Progress
 from session_fix.servers import Server
 from session_fix.states import State
@@ -53,7 +53,7 @@ class Database:
     params: dict[str, str]
     template: str = ""
     tainted: str = ""
-    _open: list[HandedOn] = field(default_factory=list)
+    _opened: HandedOn | None = None
 
     @property
     def dsn(self) -> str:
@@ -74,21 +74,18 @@ class Database:
 
         It costs nothing: the session behind it is handed on from test to test, made as good as new in between.
         """
-        if self._open and self._open[0].closed:
-            self._open.clear()
-        if not self._open:
-            self._open.append(HandedOn.connect(self.dsn))
-        return self._open[0]
+        if not self._opened or self._opened.closed:
+            self._opened = HandedOn.connect(self.dsn)
+        return self._opened
 
     def with_session(self, session: PGconn | None) -> Database:
         """Return the same database for the next test, with the session of the last one."""
-        return Database(self.name, self.params, self.template, _open=[HandedOn(session)] if session else [])
+        return Database(self.name, self.params, self.template, _opened=HandedOn(session) if session else None)
 
     def session(self) -> PGconn | None:
-        """Give up the connection, and return the session behind it if nobody else has it."""
-        if self._open and self._open[0].closed:
-            self._open.clear()
-        return forgotten(self._open) if self._open else None
+        """Close the connection for whoever has it, and return the session behind it if nobody else can reach that."""
+        opened, self._opened = self._opened, None
+        return parted(opened) if opened and not opened.closed else None
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement in a transaction of its own; return its rows, none for a statement without a result."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
+import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -23,17 +24,36 @@ class HandedOn(psycopg.Connection[tuple[Any, ...]]):
         """Do not warn, as psycopg would."""
 
 
-def forgotten(holder: list[HandedOn]) -> PGconn | None:
-    """Empty ``holder``, which holds one connection, and return what is below it; None when somebody else has it, too.
+def parted(connection: HandedOn) -> PGconn | None:
+    """Close a connection as its users see it, and return the session below it; None when somebody else has that, too.
 
-    In that case it is closed: what a test keeps must not reach into the next one.
+    A fixture or a failed test's frames may keep the connection: whatever they do with it, it is closed. A cursor that
+    is kept reaches the session itself, and then that is closed as well.
     """
-    pgconn, still_used = holder[0].pgconn, weakref.ref(holder[0])
-    holder.clear()
-    if (connection := still_used()) is not None:
-        connection.close()
-        return None
-    return pgconn
+    session, connection.pgconn = connection.pgconn, _closed()
+    del connection
+    if _references(session) == UNSHARED:
+        return session
+    session.finish()
+    return None
+
+
+def _references(thing: object) -> int:
+    return sys.getrefcount(thing)
+
+
+def _of_one_variable() -> int:
+    thing = object()
+    return _references(thing)
+
+
+UNSHARED = _of_one_variable()  # it differs between versions of Python
+
+
+@cache
+def _closed() -> PGconn:
+    """Return a libpq connection that is closed."""
+    return psycopg.pq.PGconn.connect_start(b"port=none")  # which it cannot even begin to open
 
 
 def washed(pgconn: PGconn) -> bool:
