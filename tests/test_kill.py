@@ -33,7 +33,6 @@ from pathlib import Path
 
 def pytest_configure(config):
     from session_fix import folders
-from session_fix.servers import clusters
     folders.SHM = Path(os.environ["{RUNS}"])
 """
 REPLAY = f"""

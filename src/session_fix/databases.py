@@ -23,7 +23,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGconn
 
 from session_fix.errors import NoServerError, UsageError
+from session_fix.isolation.facts import NEXT_TRANSACTION
 from session_fix.isolation.sessions import HandedOn, parted
+from session_fix.isolation.tasks import Line, Task
 from session_fix.progress import SILENT, Progress
 from session_fix.servers import Server
 from session_fix.states import State
@@ -40,6 +42,9 @@ RIGHTS = (
 DATABASE_NAME = "^sf_{run}_([0-9a-f]{{12}}|template|state_[0-9a-z_]+)$"
 ROLE_NAME = "^sf_{run}_rest_[0-9a-f]{{6}}$"
 RUN = "[0-9a-f]{8}"
+SUBSCRIPTIONS = """
+SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +97,10 @@ class Database:
         with self.connect() as connection:
             cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
+
+
+def _drop_statement(name: str) -> sql.Composed:
+    return sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
 
 
 def _lock_key(run: str) -> int:
@@ -165,7 +174,7 @@ class Databases:
                 return kept
             if not state:
                 self._make_api_roles()
-            self._create(own, base)
+            self.execute(self._creation(own, base))
             if state:
                 with progress.step(f"Filling the state {state.name}") as count:
                     self._fill(own, state, count)
@@ -188,14 +197,14 @@ class Databases:
             connection.autocommit = True
             connection.execute("VACUUM (FREEZE, ANALYZE)")
 
-    def _create(self, name: str, template: str) -> None:
+    def _creation(self, name: str, template: str) -> sql.Composed:
         # Files are copied as they are: a fifth faster than through the log, and much faster for a large state. It takes
         # a checkpoint, which is for our own servers only to bear.
         known = self._admin.info.server_version >= 150000  # noqa: PLR2004  PostgreSQL's own form of 15.0
         strategy = " STRATEGY file_copy" if known and self.server.kind != "external" else ""
         options = " ENCODING 'UTF8' LOCALE 'C'" if template == EMPTY else ""
         names = (sql.Identifier(name), sql.Identifier(template))
-        self.execute(sql.SQL(f"CREATE DATABASE {{}} TEMPLATE {{}}{options}{strategy}").format(*names))
+        return sql.SQL(f"CREATE DATABASE {{}} TEMPLATE {{}}{options}{strategy}").format(*names)
 
     def ensure_api_roles(self) -> None:
         """Make those of the data API's roles that are missing, and let every login of a data API act as them."""
@@ -219,11 +228,31 @@ class Databases:
         """
         source = template or self.template()
         name = self._freed(name) if name else f"{self._prefix}{secrets.token_hex(6)}"
-        self._create(name, source)
+        self.execute(self._creation(name, source))
         self._made.add(name)
         if not name.startswith(self._prefix):
             self.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(OURS)))
         return Database(name, self.params(name), source)
+
+    def line(self) -> Line:
+        """Open one more connection, for tasks."""
+        return Line(psycopg.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True))
+
+    def cloning(self, template: str, line: Line) -> Task[tuple[Database, int]]:
+        """Return a new private copy of ``template`` and the server's next transaction, without waiting for them."""
+        name = f"{self._prefix}{secrets.token_hex(6)}"
+        self._made.add(name)
+        yield from line.run(self._creation(name, template).as_string())
+        (found,) = yield from line.run(NEXT_TRANSACTION)
+        return Database(name, self.params(name), template), int(found.get_value(0, 0) or b"")
+
+    def dropping(self, database: Database, line: Line) -> Task[None]:
+        """Drop a private database as ``drop`` does, without waiting for it."""
+        try:
+            yield from line.run(_drop_statement(database.name).as_string())
+            self._made.discard(database.name)
+        except (psycopg.errors.ObjectInUse, psycopg.errors.WrongObjectType):  # rare, and takes its time
+            self.drop(database)
 
     def _freed(self, name: str) -> str:
         found = self.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", name)
@@ -236,14 +265,9 @@ class Databases:
         """Return a new private database with nothing in it, not even the migrations; ``name`` as in ``clone``."""
         return self.clone(EMPTY, name=name)
 
-    def next_transaction(self) -> int:
-        """Return a transaction id that nothing finished has reached, and nothing that starts now falls below."""
-        ((found,),) = self.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text")
-        return int(found)
-
     def drop(self, database: Database) -> None:
         """Drop a private database, whoever is still connected to it, and whatever a test left half done in it."""
-        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database.name))
+        statement = _drop_statement(database.name)
         try:
             self.execute(statement)
         except (psycopg.errors.ObjectInUse, psycopg.errors.WrongObjectType):  # which FORCE does not end
@@ -258,6 +282,10 @@ class Databases:
             prepared = there.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").fetchall()
             for (gid,) in prepared:
                 there.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+            for (subscription,) in there.execute(SUBSCRIPTIONS).fetchall():
+                for action in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)"):
+                    there.execute(sql.SQL(action).format(sql.Identifier(subscription)))
+                there.execute(sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(subscription)))
 
     def make_login(self) -> tuple[str, str]:
         """Return the name and password of a new role that may act as each of the data API's roles, and as nobody else.

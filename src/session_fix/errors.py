@@ -9,6 +9,7 @@ SessionFixError
 │   ├── ArchiveError            a failed test's database cannot be kept, or not be opened again
 │   └── ProcessEndedError       a process of ours ended or never became ready; carries its last lines
 ├── ServerChangedError          a test changed the server that all tests share: it has to undo that  exit 3
+├── UnnoticedTracesError        a test left something that was noticed too late: isolate it by a clone    exit 3
 ├── MigrationIncompleteError    alembic reported success over a schema that is not there             exit 3
 └── ServiceError                the service under test: its owner has to look                       exit 3
     ├── ServiceNotLoadedError   its directory, interpreter or a required layer cannot be loaded
@@ -54,6 +55,10 @@ class ProcessEndedError(EnvironmentUnavailableError):
 
 class ServerChangedError(SessionFixError):
     """A test changed the server itself, and that cannot be put back for the tests that follow."""
+
+
+class UnnoticedTracesError(SessionFixError):
+    """A test left something in a recycled database, and kept PostgreSQL from counting it."""
 
 
 class MigrationIncompleteError(SessionFixError):

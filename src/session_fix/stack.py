@@ -37,13 +37,14 @@ class Stack:
         self.databases = databases
         self.keys = keys
         self.private = PrivateDatabases(
-            databases, rest=self._login, is_idle=self._is_idle, let_go=self._let_go, alone=alone
+            databases, rest=self._login, settled=self._settled, let_go=self._let_go, alone=alone
         )
         self._settings = settings
         self._progress = progress
         self._starting = threading.Lock()
         self._rest: Rest | None = None
         self._opened: set[str] = set()
+        self._used: set[str] = set()  # by the tests that have a database now
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Self:
@@ -111,6 +112,7 @@ class Stack:
     def endpoint(self, database: Database) -> Endpoint:
         """Return where the data API of a database is."""
         self._opened.add(database.name)
+        self._used.add(database.name)
         return self.rest.open(database.name)
 
     def endpoint_if_started(self, database: Database) -> str:
@@ -120,8 +122,11 @@ class Stack:
     def _login(self) -> str:
         return self._rest.login if self._rest else ""
 
-    def _is_idle(self, name: str) -> bool:
-        return not self._rest or name not in self._opened or self._rest.is_idle(name)
+    def _settled(self, name: str) -> bool | None:
+        if not self._rest or name not in self._used:
+            return None
+        self._used.discard(name)
+        return self._rest.is_idle(name)
 
     def _let_go(self, name: str) -> None:
         if self._rest and name in self._opened:

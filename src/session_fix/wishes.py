@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 
@@ -34,19 +34,22 @@ class Wish:
 
 def database(item: pytest.Item) -> Wish:
     """Return what a test's ``database`` marker asks for. Raises ``UsageError``."""
-    marker = item.get_closest_marker("database")
-    try:
-        return Wish(*marker.args, **marker.kwargs) if marker else Wish()
-    except TypeError as error:
-        raise UsageError(f"@pytest.mark.database: {error}.") from error
+    if not (marker := item.get_closest_marker("database")):
+        return Wish()
+    if marker.args or not marker.kwargs.keys() <= {field.name for field in fields(Wish)}:
+        raise UsageError(f"@pytest.mark.database({_given(marker)}): it takes isolation=, reset= and scope=.")
+    return Wish(**marker.kwargs)
 
 
 def state(item: pytest.Item) -> states.State | None:
     """Return the state that a test's ``state`` marker asks for, None for a database without rows."""
     if not (marker := item.get_closest_marker("state")):
         return None
-    try:
-        found = states.state(*marker.args, **marker.kwargs)
-    except TypeError as error:
-        raise UsageError(f"@pytest.mark.state: {error}.") from error
+    if len(marker.args) != 1 or not marker.kwargs.keys() <= {"size", "seed"}:
+        raise UsageError(f"@pytest.mark.state({_given(marker)}): it takes the name of a state, size= and seed=.")
+    found = states.state(*marker.args, **marker.kwargs)
     return None if found.name == states.DEFAULT else found
+
+
+def _given(marker: pytest.Mark) -> str:
+    return ", ".join([*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())])

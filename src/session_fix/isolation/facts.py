@@ -1,23 +1,32 @@
-"""What a test may have left in its database, read in two statements on a connection the test never had.
+"""What a test may have left in its database, read on a connection the test never had.
 
 Rows are dated by ``xmin``, the transaction that wrote them: whatever was inserted or updated since the database was
 handed out, in a table or a catalog, by whatever kind of statement, carries a later one, and whatever was deleted is
-missing from the count. No trigger, statistic or log is relied on; each of those can be switched off by a test.
+missing from the count. No trigger and no log is relied on; those can be switched off by a test.
+
+Dating the 20,000 rows of the database's catalogs takes longer than all the rest. Whether they may have changed at all
+is told by PostgreSQL's counters of written rows, one a relation: as long as they stand still, the last dating holds.
+Whoever can write them is connected to this database, and has reported what it counted by the time it has left.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg.pq import ExecStatus
+
+from session_fix.isolation.tasks import Task, answers
 
 # Of a session that nothing a test set for the database or the role has any effect on.
 OPTIONS = (
     "-c search_path=pg_catalog -c jit=off -c plan_cache_mode=force_generic_plan -c max_parallel_workers_per_gather=0 "
     "-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off -c lock_timeout=200 "
-    "-c statement_timeout=20s -c row_security=on -c session_replication_role=replica -c client_min_messages=error"
+    "-c statement_timeout=20s -c row_security=on -c session_replication_role=replica -c client_min_messages=error "
+    "-c stats_fetch_consistency=none"
 )
 CATALOGS = """
 SELECT quote_ident(nspname) || '.' || quote_ident(relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -35,10 +44,26 @@ ACTS_ON_REPLICAS = """
 SELECT EXISTS (SELECT FROM pg_trigger WHERE tgenabled IN ('A', 'R'))
     OR EXISTS (SELECT FROM pg_rewrite WHERE ev_enabled IN ('A', 'R'))
 """
+COUNTED = """
+SELECT coalesce(string_agg(oid::text, ','), '') FROM pg_class
+WHERE relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) AND relkind = 'r'
+    AND NOT relisshared
+"""
+COUNTERS = """
+SELECT sum(pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o))
+FROM unnest('{{{oids}}}'::oid[]) o
+"""
+# Written in place by ANALYZE, VACUUM and CREATE INDEX: no new row, and so neither dated nor counted.
+IN_PLACE = """
+SELECT coalesce(md5(string_agg(row(oid, relpages, reltuples, relallvisible, relhasindex)::text, '' ORDER BY oid)), '')
+FROM pg_class WHERE relnamespace NOT IN (
+    'pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'pg_toast'::regnamespace)
+"""
+PREPARED = "SELECT coalesce(json_agg(gid), '[]') FROM pg_prepared_xacts WHERE database = current_database()"
 SESSIONS = """
-SELECT coalesce(array_agg(ARRAY[a.pid::text, coalesce(r.rolname, ''), coalesce(a.state, ''), a.backend_type]), '{}'),
-    (SELECT coalesce(array_agg(gid), '{}') FROM pg_prepared_xacts WHERE database = current_database())
-FROM pg_stat_get_activity(NULL) a LEFT JOIN pg_authid r ON r.oid = a.usesysid
+SELECT coalesce(json_agg(json_build_array(
+    a.pid, coalesce(pg_get_userbyid(a.usesysid), ''), coalesce(a.state, ''), a.backend_type)), '[]')
+FROM pg_stat_get_activity(NULL) a
 WHERE a.datid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND a.pid <> pg_backend_pid()
     AND a.backend_type NOT LIKE 'autovacuum%'
 """
@@ -60,6 +85,8 @@ SELECT (SELECT row(datdba, datistemplate, datallowconn, datconnlimit, dattablesp
     || coalesce((SELECT string_agg(subname, '' ORDER BY subname) FROM pg_subscription
         WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())), '')
 """
+NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text"
+CONTENTS = ("tables", "sequences", "settings", "in_place")
 SINCE = "<since>"  # stands for the parameter while the statement is put together
 
 
@@ -90,40 +117,73 @@ class Facts:
     sequences: tuple[str, ...]
     advisory_locks: int
     settings: str
+    in_place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What can be told without dating the catalogs, and ``marks``, which stand still as long as those do.
+
+    Advisory locks are not looked for: sessions and prepared transactions hold them, and those are.
+    """
+
+    marks: str
+    sessions: tuple[Session, ...]
+    prepared: tuple[str, ...]
+    tables: tuple[Table, ...]
+    sequences: tuple[str, ...]
+    settings: str
+    in_place: str
+
+    def over(self, catalog: Facts) -> Facts:
+        """Return the facts as they are when the catalog is as it was."""
+        return replace(catalog, **{name: getattr(self, name) for name in CONTENTS})
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The relations of a database, as long as its catalog does not change."""
+    """The relations of a database, as long as its catalog does not change; ``counted`` are the catalogs' oids."""
 
     catalogs: tuple[str, ...]
+    counted: str
     tables: tuple[str, ...]
     views: frozenset[str]
     sequences: tuple[str, ...]
 
-    def query(self) -> sql.SQL:
-        """Return the statement that reads the facts; its parameter is the transaction to count from."""
+    def glance(self) -> str:
+        """Return the statement that reads a glance; its parameter, $1, is the transaction to count from."""
+        parts = [
+            f"({COUNTERS.format(oids=self.counted)})::text",
+            *(f"({SESSIONS})", f"({PREPARED})"),
+            *self._contents(),
+        ]
+        return f"SELECT json_build_array({', '.join(parts)})".replace(SINCE, "$1::xid")
+
+    def facts(self) -> str:
+        """Return the statement that reads the facts, with the same parameter."""
         youngest = (f"SELECT count(*) AS rows, min(age(xmin)) AS age FROM ONLY {name}" for name in self.catalogs)
         catalog = f"SELECT sum(rows)::int8 AS rows, min(age) AS age FROM ({' UNION ALL '.join(youngest)}) each"
         parts = [
-            f"(SELECT ARRAY[rows, (age <= age({SINCE}))::int] FROM ({catalog}) whole)",
-            _array([f"(SELECT ARRAY[rows, written] FROM ({_dated(name)}) t)" for name in self.tables], "int8[]"),
-            _array([f"(SELECT last_value || ' ' || is_called FROM {name})" for name in self.sequences], "text[]"),
+            f"(SELECT json_build_array(rows, (age <= age({SINCE}))::int) FROM ({catalog}) whole)",
             f"({LOCKS})",
-            f"({SETTINGS})",
+            *self._contents(),
         ]
-        text = f"SELECT {', '.join(parts)}".replace("%", "%%").replace(SINCE, "%(since)s::xid")
-        return sql.SQL(text)  # the names in it come quoted from the server
+        return f"SELECT json_build_array({', '.join(parts)})".replace(SINCE, "$1::xid")
+
+    def _contents(self) -> list[str]:
+        tables = (f"(SELECT json_build_array(rows, written) FROM ({_dated(name)}) t)" for name in self.tables)
+        sequences = (f"(SELECT last_value || ' ' || is_called FROM {name})" for name in self.sequences)
+        return [
+            *(f"json_build_array({', '.join(each)})" for each in (tables, sequences)),
+            f"({SETTINGS})",
+            f"({IN_PLACE})",
+        ]
 
 
 def _dated(name: str) -> str:
     """Return the query that counts the rows of a relation, and those written since."""
     written = f"count(*) FILTER (WHERE age(xmin) <= (SELECT age({SINCE})))"
     return f"SELECT count(*) AS rows, {written} AS written FROM ONLY {name}"
-
-
-def _array(parts: list[str], kind: str) -> str:
-    return f"ARRAY[{', '.join(parts)}]::{kind}"
 
 
 def connect(dsn: str) -> psycopg.Connection:
@@ -136,6 +196,7 @@ def layout(connection: psycopg.Connection) -> Layout:
     relations = connection.execute(RELATIONS).fetchall()
     return Layout(
         tuple(name for (name,) in connection.execute(CATALOGS)),
+        str((connection.execute(COUNTED).fetchone() or ("",))[0]),
         tuple(name for name, kind in relations if kind in "rm"),
         frozenset(name for name, kind in relations if kind == "m"),
         tuple(name for name, kind in relations if kind == "S"),
@@ -149,18 +210,68 @@ def acts_on_replicas(connection: psycopg.Connection) -> bool:
 
 def next_transaction(connection: psycopg.Connection) -> int:
     """Return a transaction id that nothing which is finished has, and whatever starts now exceeds or equals."""
-    (found,) = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text").fetchone() or ("",)
+    (found,) = connection.execute(NEXT_TRANSACTION).fetchone() or ("",)
     return int(found)
 
 
+class Prepared:
+    """A statement that the server plans once; below psycopg's cursors, because it runs after each test.
+
+    It has one parameter and returns one value, JSON. Raises ``psycopg.Error``.
+    """
+
+    def __init__(self, connection: psycopg.Connection, name: str, statement: str) -> None:
+        self._connection = connection.pgconn
+        self._name = name.encode()
+        result = self._connection.prepare(self._name, statement.encode())
+        if result.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
+
+    def __call__(self, since: int) -> Task[Any]:
+        """Return what it finds, counted from a transaction."""
+        self._connection.send_query_prepared(self._name, [str(since).encode()])
+        (result,) = yield from answers(self._connection)
+        return json.loads(result.get_value(0, 0) or b"")
+
+
+def glance(statement: Prepared, since: int) -> Task[Glance]:
+    """Return what the glance's statement finds."""
+    marks, sessions, prepared, *contents = yield from statement(since)
+    return Glance(
+        marks,
+        tuple(Session(*session) for session in sessions),
+        tuple(prepared),
+        **_contents(*contents),
+    )
+
+
+def _contents(tables: list[list[int]], sequences: list[str], settings: str, in_place: str) -> dict[str, Any]:
+    found = (tuple(Table(*table) for table in tables), tuple(sequences), settings, in_place)
+    return dict(zip(CONTENTS, found, strict=True))
+
+
 def sessions(connection: psycopg.Connection) -> tuple[list[Session], list[str]]:
-    """Return who else is connected to the database, and its prepared transactions."""
-    found, prepared = connection.execute(SESSIONS).fetchone() or ([], [])
-    return [Session(int(pid), user, state, kind) for pid, user, state, kind in found], prepared
+    """Return who is connected and what is prepared, where a lock keeps the glance from reading the tables."""
+    ((found,),) = connection.execute(SESSIONS, prepare=False).fetchall()
+    ((prepared,),) = connection.execute(PREPARED, prepare=False).fetchall()
+    return [Session(*session) for session in found], prepared
 
 
-def read(connection: psycopg.Connection, query: sql.SQL, since: int) -> Facts:
-    """Return the database as it is; ``query`` is its layout's."""
-    row: Any = connection.execute(query, {"since": str(since)}).fetchone()
-    catalog, tables, sequences, locks, settings = row
-    return Facts(Table(*catalog), tuple(Table(*table) for table in tables), tuple(sequences), locks, settings)
+def read(statement: Prepared, since: int) -> Task[Facts]:
+    """Return the database as it is; the statement is its layout's."""
+    catalog, locks, *contents = yield from statement(since)
+    return Facts(catalog=Table(*catalog), advisory_locks=locks, **_contents(*contents))
+
+
+def deletion(tables: Iterable[str]) -> str:
+    """Return the statement that deletes the rows written since, from all the tables at once.
+
+    It returns, as JSON, how many from each, and the transaction to count from afterwards. Its parameter is as above.
+    """
+    since = "(SELECT age($1::xid))"
+    deletes = [
+        f"gone_{i} AS (DELETE FROM ONLY {name} WHERE age(xmin) <= {since} RETURNING 1)" for i, name in enumerate(tables)
+    ]
+    counts = [f"(SELECT count(*) FROM gone_{i})" for i, _ in enumerate(deletes)]
+    own = "pg_current_xact_id()::xid::text::int8 + 1"
+    return f"WITH {', '.join(deletes)} SELECT json_build_array(json_build_array({', '.join(counts)}), {own})"

@@ -12,10 +12,12 @@ import psycopg
 from psycopg.pq.abc import PGconn
 
 from session_fix.databases import Database, Databases
+from session_fix.errors import UnnoticedTracesError
 from session_fix.isolation import sessions
 from session_fix.isolation.pool import Pool
 from session_fix.isolation.recycling import Blueprint, Recycler, blueprint
 from session_fix.isolation.server_state import ServerWatch
+from session_fix.isolation.tasks import Line, Task, Tasks
 from session_fix.progress import SILENT, Progress
 from session_fix.states import State
 
@@ -34,11 +36,11 @@ class Lent:
 
 
 class PrivateDatabases:
-    """Hands out private databases and takes them back, in the background.
+    """Hands out private databases and takes them back. Not for two threads at a time.
 
-    ``rest`` returns the data API's role, "" as long as there is none. ``is_idle(name)`` says whether the data API has
-    finished with a database, ``let_go(name)`` tells it that a database goes. ``alone``: no other process uses the
-    server. ``ended`` counts what became of the databases, by isolation or by what their test left.
+    ``rest`` returns the data API's role, "" as long as there is none. ``settled(name)`` says whether the data API has
+    finished with a database, None when this test did not use it; ``let_go(name)`` tells it that a database goes.
+    ``alone``: no other process uses the server. ``ended`` counts what became of the databases.
     """
 
     def __init__(
@@ -46,29 +48,45 @@ class PrivateDatabases:
         databases: Databases,
         *,
         rest: Callable[[], str],
-        is_idle: Callable[[str], bool],
+        settled: Callable[[str], bool | None],
         let_go: Callable[[str], None],
         alone: bool,
     ) -> None:
         self.ended: Counter[str] = Counter()
         self._databases = databases
-        self._rest, self._is_idle, self._let_go = rest, is_idle, let_go
+        self._rest, self._settled, self._let_go = rest, settled, let_go
         self._alone = alone
         self._templates: dict[State | None, str] = {}
         self._pools: dict[tuple[str, str], Pool[Lent]] = {}
         self._blueprints: dict[str, Blueprint] = {}
         self._watch: ServerWatch | None = None
+        self._tasks = Tasks()
+        self._lines: tuple[Line, ...] = ()  # one to make databases, one to drop them
+        self._unnoticed: list[str] = []
 
     def close(self) -> None:
-        """Wait for what is under way, and drop what is ready where the server does not go with the run."""
+        """Wait for what is under way, and let go of what is ready.
+
+        Raises ``UnnoticedTracesError`` when a test left something that escaped us, once everything is let go of.
+        """
+        self._tasks.finish()
         for pool in self._pools.values():
-            pool.close()
+            for lent in pool.emptied():
+                self._tasks.run(self._let_go_of(lent))
+        for line in self._lines:
+            line.close()
+        if self._unnoticed:
+            raise UnnoticedTracesError(
+                f"A test left {self._unnoticed[0]} in a database that other tests had after it, and kept PostgreSQL "
+                "from counting that (track_counts). Mark it @pytest.mark.database(isolation='clone')."
+            )
 
     @contextmanager
     def lend(self, isolation: str, state: State | None = None, *, progress: Progress = SILENT) -> Iterator[Database]:
-        """Yield a private database that nobody else uses; afterwards it is emptied or dropped in the background.
+        """Yield a private database that nobody else uses; afterwards it is emptied or dropped.
 
         ``isolation`` is ``recycle`` or ``clone``; without a superuser's rights nothing can be proved: all are clones.
+        Raises ``ServerChangedError`` when the test changed the server and that cannot be put back.
         """
         pool, threads = self._pool(isolation, state, progress), set(threading.enumerate())
         lent = pool.take()
@@ -78,73 +96,97 @@ class PrivateDatabases:
             lent.session = lent.database.session()
             if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
                 lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
-            pool.give_back(lent)
+            if self._watch and (traces := self._watch.traces()):  # before another test gets to see them
+                self.ended[f"dropped: {traces[0]}"] += 1
+                self._tasks.run(self._dropped(lent))  # a role can go only once the database has
+                self._watch.mend()
+            else:
+                pool.give_back(lent)
 
     def _pool(self, isolation: str, state: State | None, progress: Progress) -> Pool[Lent]:
         if state not in self._templates:
             self._templates[state] = self._databases.template(state, progress=progress)
             if not self._watch and self._databases.is_superuser:
                 self._watch = ServerWatch(self._databases, alone=self._alone)
+        if not self._lines:
+            self._lines = (self._databases.line(), self._databases.line())
         key = (isolation if self._watch else CLONE, self._templates[state])
         if key not in self._pools:
             renew = self._ended if key[0] == CLONE else self._recycled
-            self._pools[key] = Pool(lambda: self._made(key[1]), renew, self._dropped)
+            self._pools[key] = Pool(self._tasks, lambda: self._made(key[1]), renew)
         return self._pools[key]
 
-    def _made(self, template: str) -> Lent:
-        return Lent(self._databases.clone(template), self._databases.next_transaction())
+    def _made(self, template: str) -> Task[Lent]:
+        database, since = yield from self._databases.cloning(template, self._lines[0])
+        return Lent(database, since)
 
-    def _recycled(self, lent: Lent) -> Lent | None:
+    def _recycled(self, lent: Lent) -> Task[Lent | None]:
         """Return the database for the next test, None when it has none."""
-        traces = self._on_server() + self._left_in(lent)
-        if traces:
-            self._given_up(lent, traces)
+        if traces := (yield from self._left_in(lent)):
+            self.ended[f"dropped: {traces[0]}"] += 1
+            self._tasks.start(self._dropped(lent), _heard)
             return None
         self.ended["recycled"] += 1
         return Lent(lent.database.with_session(lent.session), recycler=lent.recycler)
 
-    def _ended(self, lent: Lent) -> None:
-        """End a database that is not recycled."""
-        self._given_up(lent, self._on_server())
+    def _ended(self, lent: Lent) -> Task[None]:
+        """End a database that is not recycled, beside the next test."""
+        self.ended["dropped"] += 1
+        self._tasks.start(self._dropped(lent), _heard)
+        yield from ()
 
-    def _given_up(self, lent: Lent, traces: list[str]) -> None:
-        self.ended[f"dropped: {traces[0]}" if traces else "dropped"] += 1
-        self._dropped(lent)
-        if self._watch and traces:
-            self._watch.mend()
-
-    def _on_server(self) -> list[str]:
-        return self._watch.traces() if self._watch else []
-
-    def _left_in(self, lent: Lent) -> list[str]:
-        if lent.session and not sessions.washed(lent.session):
+    def _left_in(self, lent: Lent) -> Task[list[str]]:
+        if lent.session and not (yield from sessions.washed(lent.session)):
             lent.session = None
         if lent.database.tainted:
             return [lent.database.tainted]
-        if not self._is_idle(lent.database.name):
+        if (settled := self._settled(lent.database.name)) is False:
             return ["a request that the data API is still busy with"]
         try:
             if not lent.recycler:
-                original = self._blueprint(lent.database.template)
+                original = yield from self._blueprint(lent.database.template)
                 lent.recycler = Recycler(lent.database, original, since=lent.since, rest=self._rest)
         except psycopg.Error as error:
             return [f"nothing to be sure about: {type(error).__name__}"]
-        return lent.recycler.renew(frozenset({lent.session.backend_pid} if lent.session else ()))
+        ours = frozenset({lent.session.backend_pid} if lent.session else ())
+        # The data API's sessions stay, and what they counted may be on its way.
+        thorough = settled is not None
+        return (yield from lent.recycler.renew(ours, thorough=thorough))
 
-    def _blueprint(self, template: str) -> Blueprint:
+    def _blueprint(self, template: str) -> Task[Blueprint]:
         if template not in self._blueprints:
-            unused = self._databases.clone(template)
-            self._blueprints[template] = blueprint(unused.dsn)
-            self._databases.drop(unused)
+            unused, _ = yield from self._databases.cloning(template, self._lines[0])
+            try:
+                self._blueprints[template] = yield from blueprint(unused.dsn)
+            finally:
+                self._tasks.start(self._databases.dropping(unused, self._lines[1]), _heard)
         return self._blueprints[template]
 
-    def _dropped(self, lent: Lent) -> None:
+    def _let_go_of(self, lent: Lent) -> Task[None]:
+        """End a database that is ready when the run ends; ours go with their server."""
+        if lent.recycler:
+            self._unnoticed += yield from lent.recycler.audit()
+        if self._databases.server.kind == "external":
+            yield from self._dropped(lent)
+            return
+        self._close(lent)
+
+    def _dropped(self, lent: Lent) -> Task[None]:
+        self._close(lent)
+        self._let_go(lent.database.name)
+        yield from self._databases.dropping(lent.database, self._lines[1])
+
+    def _close(self, lent: Lent) -> None:
         if session := lent.session or lent.database.session():
             session.finish()
         if lent.recycler:
             lent.recycler.close()
-        self._let_go(lent.database.name)
-        self._databases.drop(lent.database)
+
+
+def _heard(_: None, error: BaseException | None) -> None:
+    """Let an error that nobody waits for come up where the task went on."""
+    if error:
+        raise error
 
 
 def _is_ours(thread: threading.Thread) -> bool:

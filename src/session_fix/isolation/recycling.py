@@ -1,6 +1,7 @@
 """One private database that is emptied for the next test, or said to be beyond that, and why.
 
-The statements run on a connection of our own, which no test ever had, after everybody else has left.
+The statements run on a connection of our own, which no test ever had, after everybody else has left. Those that run
+after each test are tasks; what is rare waits.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from session_fix.databases import Database
 from session_fix.isolation import facts, traces
+from session_fix.isolation.tasks import Task, Until
 
 LEAVING_S = 0.2  # a server process needs some milliseconds to end after its client has gone
 DELETED_AT_MOST = 5_000  # rows; above it a clone is cheaper
+RENEWALS_AT_MOST = 1_000  # nothing vacuums it
 SAVED_AT_MOST = 2_000  # rows of a table of the state that are kept to be put back
 
 
@@ -36,18 +38,19 @@ class Blueprint:
     why_not: str
 
 
-def blueprint(dsn: str) -> Blueprint:
+def blueprint(dsn: str) -> Task[Blueprint]:
     """Return the blueprint of a database that no test has had."""
     with contextlib.closing(facts.connect(dsn)) as connection:
         layout = facts.layout(connection)
-        found = facts.read(connection, layout.query(), facts.next_transaction(connection))
+        statement = facts.Prepared(connection, "facts", layout.facts())
+        found = yield from facts.read(statement, facts.next_transaction(connection))
         always = facts.acts_on_replicas(connection)
         why_not = "a trigger or a rule of the state that acts on every reset" if always else ""
         return Blueprint(layout, found, _rows(connection, layout, found), why_not)
 
 
 class Recycler:
-    """Makes one database ready for the next test, as often as it can. Not for two threads at a time.
+    """Makes one database ready for the next test, as often as it can.
 
     ``since`` is the server's next transaction when the database was made, ``rest`` returns the data API's role.
     """
@@ -56,59 +59,94 @@ class Recycler:
         self._original = original
         self._since = since
         self._rest = rest
-        self._query = original.layout.query()
+        self._marks: str | None = None  # at the last dating of the catalogs
+        self._renewals = 0
         self._control = facts.connect(database.dsn)
+        try:
+            self._glance = facts.Prepared(self._control, "glance", original.layout.glance())
+            self._facts = facts.Prepared(self._control, "facts", original.layout.facts())
+        except BaseException:
+            self._control.close()
+            raise
+        self._deletes: dict[tuple[str, ...], facts.Prepared] = {}
+        # Before version 15, counters arrived when they arrived.
+        self._counts = self._control.info.server_version >= 150000  # noqa: PLR2004  PostgreSQL's own form
 
     def close(self) -> None:
         """Close our own connection."""
         self._control.close()
 
-    def renew(self, ours: frozenset[int]) -> list[str]:
+    def renew(self, ours: frozenset[int], *, thorough: bool) -> Task[list[str]]:
         """Return why the database cannot be handed on; if there is nothing, its rows are the state's again.
 
-        ``ours`` are the server processes of connections that are handed on with it, already washed.
+        ``ours`` are the server processes of connections that are handed on with it, already washed. The catalogs are
+        dated when something may have changed them, or when ``thorough``.
         """
         if self._original.why_not:
             return [self._original.why_not]
+        self._renewals += 1
+        if self._renewals > RENEWALS_AT_MOST:
+            return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
         try:
-            return self._left_by(ours) or self._reset()
+            seen, left = yield from self._after_all_left(ours)
+            if left := left or (yield from self._traces(seen, thorough=thorough)):
+                return left
+            return (yield from self._reset(seen))
+        except psycopg.errors.LockNotAvailable:
+            left = traces.of_sessions(*facts.sessions(self._control), ours=ours, rest=self._rest())
+            return left or ["a lock on a table"]
         except psycopg.Error as error:
             return [f"nothing to be sure about: {type(error).__name__}"]
 
-    def _left_by(self, ours: frozenset[int]) -> list[str]:
-        deadline = time.monotonic() + LEAVING_S
-        while found := traces.of_sessions(*facts.sessions(self._control), ours=ours, rest=self._rest()):
-            if time.monotonic() > deadline:
-                return found
-            time.sleep(0.001)
-        return []
+    def audit(self) -> Task[list[str]]:
+        """Return what was not noticed, in a database that is ready for a test."""
+        seen = yield from facts.glance(self._glance, self._since)
+        if seen.marks != self._marks:
+            return []  # it was noticed by the counters, and would have been dated
+        after = yield from facts.read(self._facts, self._since)
+        return traces.of_facts(self._original.facts, after, self._original.layout)
 
-    def _reset(self) -> list[str]:
-        layout, before = self._original.layout, self._original.facts
-        after = facts.read(self._control, self._query, self._since)
-        if found := traces.of_facts(before, after, layout):
-            return found
-        dirty = traces.dirty(before, after, layout)
+    def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[facts.Glance, list[str]]]:
+        deadline = time.monotonic() + LEAVING_S
+        while True:
+            seen = yield from facts.glance(self._glance, self._since)
+            left = traces.of_sessions(seen.sessions, seen.prepared, ours=ours, rest=self._rest())
+            if not left or time.monotonic() > deadline:
+                return seen, left
+            yield Until(at=time.monotonic() + 0.001)
+
+    def _traces(self, seen: facts.Glance, *, thorough: bool) -> Task[list[str]]:
+        before, layout = self._original.facts, self._original.layout
+        if self._counts and not thorough and seen.marks == self._marks:
+            return traces.of_facts(before, seen.over(before), layout)
+        after = yield from facts.read(self._facts, self._since)
+        self._marks = seen.marks
+        return traces.of_facts(before, after, layout)
+
+    def _reset(self, seen: facts.Glance) -> Task[list[str]]:
+        dirty = traces.dirty(self._original.facts, seen.tables, self._original.layout)
         if sum(written for _, written, _ in dirty) > DELETED_AT_MOST:
             return [f"more than {DELETED_AT_MOST:,} rows, which a clone is quicker to be rid of"]
         if lost := [name for name, _, gone in dirty if gone and name not in self._original.rows]:
             return [f"rows of the state changed in {lost[0]}, which is too large to put back"]
-        if dirty:
+        if refilled := [name for name, _, gone in dirty if gone]:
             with self._control.transaction():
-                for name, written, gone in dirty:
-                    self._put_back(name) if gone else self._delete(name, written)
-        self._since = facts.next_transaction(self._control)
+                for name in refilled:
+                    self._put_back(name)
+        if written := {name: count for name, count, gone in dirty if not gone}:
+            yield from self._delete(written)
+        if refilled:
+            self._since = facts.next_transaction(self._control)
         return []
 
-    def _delete(self, name: str, written: int) -> None:
-        gone = self._control.execute(
-            sql.SQL(
-                f"DELETE FROM ONLY {name} WHERE age(xmin) <= (SELECT age(%s::xid))"
-            ),  # names come quoted from the server
-            [str(self._since)],
-        ).rowcount
-        if gone != written:
-            raise psycopg.DataError(f"{gone} of {written} rows deleted")
+    def _delete(self, written: dict[str, int]) -> Task[None]:
+        if (tables := tuple(written)) not in self._deletes:
+            statement = facts.deletion(tables)
+            self._deletes[tables] = facts.Prepared(self._control, f"delete {len(self._deletes)}", statement)
+        gone, since = yield from self._deletes[tables](self._since)
+        if gone != list(written.values()):
+            raise psycopg.DataError(f"{gone} of {list(written.values())} rows deleted")
+        self._since = since
 
     def _put_back(self, name: str) -> None:
         columns, rows = self._original.rows[name]

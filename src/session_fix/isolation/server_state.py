@@ -8,6 +8,7 @@ or database that a test leaves stays until the run ends.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -18,25 +19,44 @@ from session_fix.errors import ServerChangedError
 
 QUERY = f"""
 SELECT jsonb_build_object(
-    'role', (SELECT jsonb_object_agg(a.rolname, md5((to_jsonb(a) - 'oid')::text || coalesce(s.settings, '')))
+    'role', (SELECT jsonb_object_agg(a.rolname, md5(concat(
+            to_jsonb(a) - 'oid', s.settings,
+            shobj_description(a.oid, 'pg_authid'))))
         FROM pg_authid a
         LEFT JOIN (SELECT setrole, string_agg(setconfig::text, '') AS settings FROM pg_db_role_setting
             WHERE setdatabase = 0 GROUP BY 1) s ON s.setrole = a.oid
         WHERE rolname !~ '{ROLE_NAME.format(run=RUN)}'),
-    'membership', (SELECT jsonb_object_agg(m.member::regrole || ' in ' || m.roleid::regrole, '')
+    'setting of all roles', (SELECT jsonb_object_agg('by ALTER ROLE ALL', setconfig::text) FROM pg_db_role_setting
+        WHERE setrole = 0 AND setdatabase = 0),
+    'membership', (SELECT jsonb_object_agg(m.roleid::regrole || ' TO ' || m.member::regrole,
+            to_jsonb(m) - 'oid' - 'roleid' - 'member' - 'grantor')
         FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member WHERE r.rolname !~ '{ROLE_NAME.format(run=RUN)}'),
-    'database', (SELECT jsonb_object_agg(datname, '') FROM pg_database
+    'database', (SELECT jsonb_object_agg(datname, md5(concat(datdba, datistemplate, datallowconn, datconnlimit, datacl,
+            s.settings, shobj_description(d.oid, 'pg_database'))))
+        FROM pg_database d
+        LEFT JOIN (SELECT setdatabase, string_agg(setrole || setconfig::text, '') AS settings FROM pg_db_role_setting
+            GROUP BY 1) s ON s.setdatabase = d.oid
         WHERE datname !~ '{DATABASE_NAME.format(run=RUN)}'
-            AND shobj_description(oid, 'pg_database') IS DISTINCT FROM '{OURS}'),
+            AND shobj_description(d.oid, 'pg_database') IS DISTINCT FROM '{OURS}'),
     'tablespace', (SELECT jsonb_object_agg(spcname, (to_jsonb(t) - 'oid')::text) FROM pg_tablespace t),
     'right on a parameter', (SELECT jsonb_object_agg(parname, paracl::text) FROM pg_parameter_acl),
     'replication slot', (SELECT jsonb_object_agg(slot_name, '') FROM pg_replication_slots),
+    'replication origin', (SELECT jsonb_object_agg(roname, '') FROM pg_replication_origin),
     'setting by ALTER SYSTEM', (SELECT jsonb_build_object('in postgresql.auto.conf',
         md5(pg_read_file('postgresql.auto.conf'))))
 )
 """
-OTHERWISE = "NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOREPLICATION CONNECTION LIMIT -1 VALID UNTIL 'infinity'"
+OTHERWISE = "NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOREPLICATION CONNECTION LIMIT -1"
 OIDS = "SELECT rolname, oid::text FROM pg_roles"
+# What takes back something new of each kind; names of memberships and parameters come quoted.
+UNDO_NEW = {
+    "role": "DROP ROLE IF EXISTS {}",
+    "setting of all roles": "ALTER ROLE ALL RESET ALL",
+    "membership": "REVOKE {}",
+    "tablespace": "DROP TABLESPACE {}",
+    "replication slot": "SELECT pg_drop_replication_slot({})",
+    "replication origin": "SELECT pg_replication_origin_drop({})",
+}
 
 State = dict[str, dict[str, str]]
 
@@ -73,11 +93,13 @@ class ServerWatch:
         return self._alone or kind == "setting by ALTER SYSTEM" or (kind == "role" and name in API_ROLES)
 
     def mend(self) -> None:
-        """Put back what can be; raise ``ServerChangedError`` for the rest, once."""
-        self._rename_back()
-        for kind, name in self._differences(self._read()).values():
-            self._mend(kind, name)
-        self._databases.ensure_api_roles()
+        """Put back what can be, on a server of ours; raise ``ServerChangedError`` for the rest, once."""
+        if self._databases.server.kind != "external":  # whose settings are its owner's
+            self._rename_back()
+            for kind, name in self._differences(self._read()).values():
+                with suppress(psycopg.Error):  # what is left is said
+                    self._mend(kind, name)
+            self._databases.ensure_api_roles()
         if left := self._differences(self._read()):
             self._before = self._read()  # said once; what follows cannot be blamed for it
             raise ServerChangedError(
@@ -87,29 +109,39 @@ class ServerWatch:
 
     def _rename_back(self) -> None:
         """Give each role its name back: a new one of that name would not have its rights."""
-        for name, oid in self._databases.execute(OIDS):
-            was = next((known for known, its in self._oids.items() if its == oid), name)
-            if was != name:
-                names = (sql.Identifier(name), sql.Identifier(was))
-                self._databases.execute(sql.SQL("ALTER ROLE {} RENAME TO {}").format(*names))
+        was = {oid: name for name, oid in self._oids.items()}
+        renamed = [(name, was[oid]) for name, oid in self._databases.execute(OIDS) if was.get(oid, name) != name]
+        aside = [(name, f"renamed_{i}") for i, (name, _) in enumerate(renamed)]  # they may have swapped their names
+        back = [(f"renamed_{i}", before) for i, (_, before) in enumerate(renamed)]
+        for names in (*aside, *back):
+            with suppress(psycopg.Error):
+                self._databases.execute(sql.SQL("ALTER ROLE {} RENAME TO {}").format(*map(sql.Identifier, names)))
 
     def _mend(self, kind: str, name: str) -> None:
         run: Callable[..., Any] = self._databases.execute
-        identifier = sql.Identifier(name)
-        try:
-            match kind:
-                case "setting by ALTER SYSTEM":
-                    run("ALTER SYSTEM RESET ALL")
-                    run("SELECT pg_reload_conf()")
-                case "role" if name not in self._before["role"]:
-                    run(sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
-                case "role":
-                    run(sql.SQL("ALTER ROLE {} RESET ALL").format(identifier))
-                    if name in API_ROLES:
-                        run(sql.SQL(f"ALTER ROLE {{}} {API_ROLES[name]} {OTHERWISE}").format(identifier))
-                case "database" if name not in self._before["database"]:
-                    self._databases.drop(Database(name, {}))
-                case "replication slot" if name not in self._before["replication slot"]:
-                    run("SELECT pg_drop_replication_slot(%s)", name)
-        except psycopg.Error:
-            pass  # what is left is said
+        is_new = name not in self._before[kind]
+        if kind == "setting by ALTER SYSTEM":
+            run("ALTER SYSTEM RESET ALL")
+            run("SELECT pg_reload_conf()")
+        elif kind == "database":
+            self._databases.drop(Database(name, {})) if is_new else run(_sql("ALTER DATABASE {} RESET ALL", kind, name))
+        elif is_new and kind in UNDO_NEW:
+            run(_sql(UNDO_NEW[kind], kind, name))
+        elif kind == "role":
+            run(_sql("ALTER ROLE {} RESET ALL", kind, name))
+            if rights := API_ROLES.get(name):
+                rls = "" if "BYPASSRLS" in rights else "NOBYPASSRLS"
+                run(_sql(f"ALTER ROLE {{}} {rights} {rls} {OTHERWISE} PASSWORD NULL", kind, name))
+                run(_sql(f"COMMENT ON ROLE {{}} IS '{OURS}'", kind, name))
+        elif kind == "membership":
+            run(_sql("REVOKE {}", kind, name))
+            run(_sql("GRANT {}", kind, name))
+
+
+def _sql(text: str, kind: str, name: str) -> sql.Composed:
+    match kind:
+        case "membership":
+            return sql.SQL(text).format(sql.SQL(name.replace(" TO ", " FROM ") if text.startswith("REVOKE") else name))
+        case "replication slot" | "replication origin":
+            return sql.SQL(text).format(sql.Literal(name))
+    return sql.SQL(text).format(sql.Identifier(name))

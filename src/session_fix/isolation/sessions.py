@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import psycopg
-from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
+from session_fix.isolation.tasks import Task, statement
+
 ENDED = frozenset({TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN})
-# Nothing takes back that a session has a setting of somebody's own, such as request.jwt.claims: once set, it is "" and
-# not NULL. Those of PL/pgSQL come with its first use.
-OWN_SETTINGS = b"SELECT FROM pg_settings WHERE category = 'Customized Options' AND name NOT LIKE 'plpgsql.%' LIMIT 1"
+# Nothing takes back that a session has a setting of somebody's own: once set, it is "" and not NULL. PostgreSQL does
+# not list them either, so only those can be asked for that a data API sets and policies read.
+# Source: PostgREST manual, "Transaction-Scoped Settings".
+OWN = (
+    *("request.jwt.claims", "request.jwt.claim.sub", "request.jwt.claim.role", "request.jwt.claim.email"),
+    *("request.headers", "request.cookies", "request.method", "request.path"),
+)
+OWN_SETTINGS = f"SELECT FROM unnest('{{{','.join(OWN)}}}'::text[]) name WHERE current_setting(name, true) IS NOT NULL"
+FLUSH = "SELECT pg_stat_force_next_flush();"  # its counters, see facts.py
 
 
 class HandedOn(psycopg.Connection[tuple[Any, ...]]):
@@ -56,23 +63,25 @@ def _closed() -> PGconn:
     return psycopg.pq.PGconn.connect_start(b"port=none")  # which it cannot even begin to open
 
 
-def washed(pgconn: PGconn) -> bool:
+def washed(session: PGconn) -> Task[bool]:
     """Make a session as good as a new one; when it cannot be, close it and return False."""
     try:
-        if all(_steps(pgconn)):
+        if (yield from _is_as_new(session)):
             return True
     except psycopg.Error:
         pass  # broken by the test, or gone with its server process
-    pgconn.finish()
+    session.finish()
     return False
 
 
-def _steps(pgconn: PGconn) -> Iterator[bool]:
-    yield pgconn.pipeline_status == PipelineStatus.OFF and pgconn.transaction_status not in ENDED
-    if pgconn.transaction_status != TransactionStatus.IDLE:
-        yield pgconn.exec_(b"ROLLBACK").status == ExecStatus.COMMAND_OK
-    yield pgconn.exec_(b"DISCARD ALL").status == ExecStatus.COMMAND_OK
-    own_settings = pgconn.exec_(OWN_SETTINGS)
-    yield own_settings.status == ExecStatus.TUPLES_OK and own_settings.ntuples == 0
-    while pgconn.notifies():  # arrived before, and not for the next test
+def _is_as_new(session: PGconn) -> Task[bool]:
+    if session.pipeline_status != PipelineStatus.OFF or session.transaction_status in ENDED:
+        return False
+    if session.transaction_status != TransactionStatus.IDLE:
+        yield from statement(session, "ROLLBACK")
+    yield from statement(session, "DISCARD ALL")
+    flush = FLUSH if session.server_version >= 150000 else ""  # noqa: PLR2004  PostgreSQL's own form of 15.0
+    *_, own = yield from statement(session, flush + OWN_SETTINGS)
+    while session.notifies():  # arrived before, and not for the next test
         pass
+    return own.ntuples == 0

@@ -12,6 +12,7 @@ from psycopg import sql
 from session_fix.databases import Database
 from session_fix.errors import UsageError
 from session_fix.isolation import facts, sessions
+from session_fix.isolation.tasks import Tasks
 
 RESETS = ("truncate",)
 VERSION_TABLE = "public.alembic_version"  # says what the schema is, and is no data of a test
@@ -22,6 +23,7 @@ class SharedDatabase:
 
     def __init__(self, database: Database, *, reset: str | None) -> None:
         self._database = database
+        self._is_used = False
         self._tables: list[str] = []
         if reset:
             with contextlib.closing(facts.connect(database.dsn)) as connection:
@@ -36,13 +38,15 @@ class SharedDatabase:
     @contextmanager
     def lend(self) -> Iterator[Database]:
         """Yield the database for one test. Raises what TRUNCATE raises when the test left a lock on a table."""
+        self._truncate()  # where that failed after the last test
+        self._is_used = True
         try:
             yield self._database
         finally:
             session = self._database.session()
-            self._database = self._database.with_session(session if session and sessions.washed(session) else None)
-            if self._tables:
-                self._truncate()
+            is_as_new = session and Tasks().run(sessions.washed(session))
+            self._database = self._database.with_session(session if is_as_new else None)
+            self._truncate()
 
     def close(self) -> None:
         """Close the connection that came with the database."""
@@ -50,11 +54,14 @@ class SharedDatabase:
             session.finish()
 
     def _truncate(self) -> None:
+        if not (self._tables and self._is_used):
+            return
         names = sql.SQL(", ").join(map(sql.SQL, self._tables))  # quoted by the server
         connection = self._database.connection
-        connection.execute("SET LOCAL lock_timeout = '2s'")
-        connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(names))
-        connection.commit()
+        with connection.transaction():
+            connection.execute("SET LOCAL lock_timeout = '2s'")
+            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(names))
+        self._is_used = False
 
 
 def _has_rows(connection: psycopg.Connection, name: str) -> bool:

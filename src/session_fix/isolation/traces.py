@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from session_fix.isolation.facts import Facts, Layout, Session
+from session_fix.isolation.facts import Facts, Layout, Session, Table
 
 CLIENT = "client backend"
 
@@ -16,9 +16,9 @@ def of_sessions(found: Iterable[Session], prepared: Sequence[str], *, ours: froz
     """
     traces = [f"the prepared transaction {gid!r}" for gid in prepared]
     for session in found:
-        if session.pid in ours or (session.user == rest and session.state == "idle"):
+        if session.pid in ours or (rest and session.user == rest and session.state == "idle"):
             continue
-        if session.user == rest:
+        if rest and session.user == rest:
             traces.append(f"a request of the data API that is still {session.state}")
         elif session.kind == CLIENT:
             traces.append(f"an open connection of {session.user} ({session.state or 'starting'})")
@@ -46,15 +46,17 @@ def _differences(before: Facts, after: Facts, layout: Layout) -> Iterator[str]:
         yield f"{after.advisory_locks} advisory lock(s)"
     if after.settings != before.settings:
         yield "a setting, comment, owner, slot or subscription of the database itself"
+    if after.in_place != before.in_place:
+        yield "ANALYZE, VACUUM or CREATE INDEX of a table"
 
 
-def dirty(before: Facts, after: Facts, layout: Layout) -> list[tuple[str, int, bool]]:
+def dirty(before: Facts, tables: Sequence[Table], layout: Layout) -> list[tuple[str, int, bool]]:
     """Return the tables whose rows are not the state's: name, rows written since, whether a row of the state is gone.
 
     An updated row is a written one in the place of one that is gone.
     """
     return [
         (name, found.written, found.rows - found.written != was.rows)
-        for name, was, found in zip(layout.tables, before.tables, after.tables, strict=True)
+        for name, was, found in zip(layout.tables, before.tables, tables, strict=True)
         if found.written or found.rows != was.rows
     ]

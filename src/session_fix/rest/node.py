@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def install(node: Node, progress: Progress) -> Path:
     source = (SOURCES / "server.mjs").read_bytes()
     script = folder / f"server-{hashlib.sha256(source).hexdigest()[:16]}.mjs"
     if not script.exists():
-        unfinished = folder / f"{script.name}.{os.getpid()}"
+        unfinished = folder / f"{script.name}.{secrets.token_hex(4)}"
         unfinished.write_bytes(source)
         unfinished.rename(script)
     return script

@@ -10,6 +10,9 @@ from psycopg.conninfo import make_conninfo
 # Nothing has to survive a crash of the machine: the data is thrown away. Left out where durability is what is tested.
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
+# What happens in a database that lives for seconds is what its test does.
+QUIET = {"autovacuum": "off"}
+
 # libpq takes what a connection string leaves out from PG* variables; one of them could lead to another server.
 NOT_FROM_ENVIRONMENT = {"hostaddr": "", "options": "", "target_session_attrs": "any"}
 

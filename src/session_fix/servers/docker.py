@@ -16,11 +16,11 @@ from pathlib import Path
 from session_fix import folders
 from session_fix.errors import NoServerError, ProcessEndedError
 from session_fix.processes import GuardedProcess, guarded
-from session_fix.servers import NOT_FROM_ENVIRONMENT, UNSAFE_BUT_FAST, Server, docker_container, server_version
+from session_fix.servers import NOT_FROM_ENVIRONMENT, QUIET, UNSAFE_BUT_FAST, Server, docker_container, server_version
 
 DEFAULT_IMAGE = "postgres:18.4"  # a fixed release of the current major, never "latest"
 PORT = 5432
-SETTINGS = UNSAFE_BUT_FAST | {"max_connections": "400", "max_prepared_transactions": "10"}
+SETTINGS = UNSAFE_BUT_FAST | QUIET | {"max_connections": "400", "max_prepared_transactions": "10"}
 
 
 def missing() -> str | None:

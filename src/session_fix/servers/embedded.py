@@ -24,7 +24,7 @@ from session_fix import folders
 from session_fix.errors import DamagedClusterError, NoServerError, ProcessEndedError
 from session_fix.folders import RunFolder
 from session_fix.processes import GuardedProcess, User, guarded
-from session_fix.servers import NOT_FROM_ENVIRONMENT, UNSAFE_BUT_FAST, Server, server_version
+from session_fix.servers import NOT_FROM_ENVIRONMENT, QUIET, UNSAFE_BUT_FAST, Server, server_version
 
 INSTALLS = {"16": "pginstall", "18": "pginstall18"}
 DEFAULT_VERSION = "18"
@@ -37,16 +37,20 @@ INITDB_OPTIONS = (
     *(f"--username={SUPERUSER}", "--auth=trust", "--encoding=UTF8", "--locale=C"),
     *("--wal-segsize=1", "--no-sync", "--no-instructions"),
 )
-SETTINGS = UNSAFE_BUT_FAST | {
-    "listen_addresses": "",
-    "max_connections": "400",
-    "max_prepared_transactions": "10",
-    "shared_buffers": "64MB",
-    "timezone": "UTC",
-    "lc_messages": "C",
-    "logging_collector": "off",
-    "dynamic_shared_memory_type": "mmap",  # in its data folder, so that it goes with it even after SIGKILL
-}
+SETTINGS = (
+    UNSAFE_BUT_FAST
+    | QUIET
+    | {
+        "listen_addresses": "",
+        "max_connections": "400",
+        "max_prepared_transactions": "10",
+        "shared_buffers": "64MB",
+        "timezone": "UTC",
+        "lc_messages": "C",
+        "logging_collector": "off",
+        "dynamic_shared_memory_type": "mmap",  # in its data folder, so that it goes with it even after SIGKILL
+    }
+)
 
 
 def binaries(version: str) -> Path:

@@ -1,0 +1,138 @@
+"""What goes on beside the tests without a thread: generators that never wait, and the one place where waiting is done.
+
+A task sends a statement, yields what it waits for, and goes on when somebody asks or gives back the next time. While a
+test runs nothing here does, so nothing of ours holds Python's lock when a test wants it.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+T = TypeVar("T")
+LONGEST_S = 60.0
+POLL_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """What a task waits for: a socket that can be read, or a moment on the monotonic clock, in seconds."""
+
+    socket: int | None = None
+    at: float | None = None
+
+
+Task = Generator[Until, None, T]
+
+
+def answers(connection: PGconn) -> Task[list[PGresult]]:
+    """Return the results of what was sent on a connection. Raises ``psycopg.Error`` for one that is an error."""
+    found = []
+    while connection.flush():
+        yield Until(at=time.monotonic() + POLL_S)
+    while True:
+        while connection.is_busy():
+            yield Until(connection.socket)
+            connection.consume_input()
+        if (result := connection.get_result()) is None:
+            break
+        found.append(result)
+    for result in found:
+        if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
+            raise psycopg.errors.error_from_result(result)
+    return found
+
+
+def statement(connection: PGconn, text: str) -> Task[list[PGresult]]:
+    """Run one statement, or several at once."""
+    connection.send_query(text.encode())
+    return (yield from answers(connection))
+
+
+@dataclass(slots=True)
+class _Running:
+    task: Task[Any]
+    until: Until
+    finished: Callable[[Any, BaseException | None], None]
+
+
+class Tasks:
+    """The tasks that are under way. Not for two threads at a time."""
+
+    def __init__(self) -> None:
+        self._running: list[_Running] = []
+
+    def start(self, task: Task[T], finished: Callable[[T | None, BaseException | None], None]) -> None:
+        """Begin a task; ``finished`` is called with what it returns or raises."""
+        one = _Running(task, Until(), finished)
+        self._running.append(one)
+        self._go_on(one)
+
+    def go_on(self, *, wait: bool = False) -> None:
+        """Let those go on that can; with ``wait``, first wait until one can."""
+        poller, now = select.poll(), time.monotonic()
+        for one in self._running:
+            if one.until.socket is not None:
+                poller.register(one.until.socket, select.POLLIN)
+        due = [one.until.at for one in self._running if one.until.at is not None]
+        timeout_s = max(0.0, min([LONGEST_S, *(at - now for at in due)])) if wait else 0.0
+        readable = {socket for socket, _ in poller.poll(timeout_s * 1000)}
+        now = time.monotonic()
+        for one in list(self._running):
+            if one.until.socket in readable or (one.until.at is not None and one.until.at <= now):
+                self._go_on(one)
+
+    def finish(self) -> None:
+        """Wait for all of them."""
+        while self._running:
+            self.go_on(wait=True)
+
+    def run(self, task: Task[T]) -> T:
+        """Wait for one, and return what it returns."""
+        ended: list[tuple[T | None, BaseException | None]] = []
+        self.start(task, lambda *outcome: ended.append(outcome))
+        while not ended:
+            self.go_on(wait=True)
+        result, error = ended[0]
+        if error:
+            raise error
+        return result  # type: ignore[return-value]  # None only where that is what a task returns
+
+    def _go_on(self, one: _Running) -> None:
+        try:
+            one.until = next(one.task)
+        except StopIteration as done:
+            self._running.remove(one)
+            one.finished(done.value, None)
+        except Exception as error:  # noqa: BLE001  whoever started it hears of it
+            self._running.remove(one)
+            one.finished(None, error)
+
+
+class Line:
+    """A connection that tasks use one after the other."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self._busy = False
+
+    def run(self, text: str) -> Task[list[PGresult]]:
+        """Run one statement, once those before it are done."""
+        while self._busy:
+            yield Until(at=time.monotonic() + POLL_S)
+        self._busy = True
+        try:
+            return (yield from statement(self._connection.pgconn, text))
+        finally:
+            self._busy = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
