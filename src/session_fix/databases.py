@@ -238,13 +238,17 @@ class Databases:
         """Open one more connection, for tasks."""
         return Line(psycopg.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True))
 
-    def cloning(self, template: str, line: Line) -> Task[tuple[Database, int]]:
-        """Return a new private copy of ``template`` and the server's next transaction, without waiting for them."""
+    def next_transaction(self) -> int:
+        """Return a transaction id that nothing finished has reached, and nothing that starts now falls below."""
+        ((found,),) = self.execute(NEXT_TRANSACTION)
+        return int(found)
+
+    def cloning(self, template: str, line: Line) -> Task[Database]:
+        """Return a new private copy of ``template``, without waiting for it."""
         name = f"{self._prefix}{secrets.token_hex(6)}"
         self._made.add(name)
         yield from line.run(self._creation(name, template).as_string())
-        (found,) = yield from line.run(NEXT_TRANSACTION)
-        return Database(name, self.params(name), template), int(found.get_value(0, 0) or b"")
+        return Database(name, self.params(name), template)
 
     def dropping(self, database: Database, line: Line) -> Task[None]:
         """Drop a private database as ``drop`` does, without waiting for it."""

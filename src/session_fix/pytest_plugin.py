@@ -71,9 +71,11 @@ def settings_of(config: pytest.Config) -> Settings:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Say which stack and service the fixtures would use."""
+    """Say which stack and service the fixtures would use, and what that does not wait for."""
     chosen = settings_of(config)
-    return f"session-fix: service {chosen.service or 'fixed (ours)'}, postgres {chosen.postgres}, rest {chosen.rest}"
+    service, durability = chosen.service or "fixed (ours)", "durable" if chosen.durable else "not durable"
+    postgres = chosen.postgres if chosen.postgres == "external" else f"{chosen.postgres} ({durability})"
+    return f"session-fix: service {service}, postgres {postgres}, rest {chosen.rest}, isolation {chosen.isolation}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -85,6 +85,7 @@ def _everything(
             with stack.start(settings, keys, progress=progress) as running:
                 with progress.step("Migrating the template database"):
                     running.databases.template()
+                running.describe()  # starts the data API, while the services are still being imported
                 yield running, services
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # what they started ends with this process

@@ -11,7 +11,7 @@ SECONDS = {
     "tests are slow": (0.03, 2.0, 1),
     "tests are a little slower": (0.03, 0.031, 1),
     "tests are as fast": (0.03, 0.03, 2),
-    "tests are three times as fast": (0.03, 0.01, 4),
+    "tests are three times as fast": (0.03, 0.01, LIMIT),
     "tests do nothing": (0.03, 0.000001, LIMIT),
     "a clock that stood still": (0.03, 0.0, 1),
     "nothing to make": (0.0, 0.03, 1),

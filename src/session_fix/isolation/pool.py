@@ -30,10 +30,11 @@ class Pool(Generic[T]):
         self._making_s: float | None = None
 
     def take(self) -> T:
-        """Return one that is ready, or the first that will be."""
+        """Return one that is ready, at once, or the first that will be."""
         self._note_the_pace()
-        self._tasks.go_on()
         self._raise()
+        if self._ready:
+            return self._ready.pop()  # the latest: what it needs is still in the processor's caches
         while not self._ready:
             if not self._under_way:
                 self._start(self._make())
@@ -41,14 +42,18 @@ class Pool(Generic[T]):
                 self._tasks.go_on(wait=True)
             self._raise()
         taken = self._ready.pop()
-        while len(self._ready) + self._under_way < sizing.wanted(self._making_s, self._between_s):
-            self._start(self._make())
+        self._make_ahead()
         return taken
 
     def give_back(self, used: T) -> None:
         """Renew it for the next who asks."""
         self._start(self._renew(used))
         self._tasks.go_on()
+        self._make_ahead()
+
+    def _make_ahead(self) -> None:
+        while len(self._ready) + self._under_way < sizing.wanted(self._making_s, self._between_s):
+            self._start(self._make())
 
     def emptied(self) -> list[T]:
         """Return what is ready, and hand out no more of it; after the tasks have finished. Raises what they raised."""

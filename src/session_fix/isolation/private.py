@@ -27,10 +27,9 @@ OUR_THREADS = "session-fix"
 
 @dataclass(slots=True)
 class Lent:
-    """A private database, the server's next transaction when it was made, what recycles it, and its open session."""
+    """A private database, what recycles it, and its open session when it is given back."""
 
     database: Database
-    since: int = 0
     recycler: Recycler | None = None
     session: PGconn | None = None
 
@@ -57,6 +56,7 @@ class PrivateDatabases:
         self._rest, self._settled, self._let_go = rest, settled, let_go
         self._alone = alone
         self._templates: dict[State | None, str] = {}
+        self._since: dict[str, int] = {}  # by template: the server's next transaction when that was finished
         self._pools: dict[tuple[str, str], Pool[Lent]] = {}
         self._blueprints: dict[str, Blueprint] = {}
         self._watch: ServerWatch | None = None
@@ -105,7 +105,8 @@ class PrivateDatabases:
 
     def _pool(self, isolation: str, state: State | None, progress: Progress) -> Pool[Lent]:
         if state not in self._templates:
-            self._templates[state] = self._databases.template(state, progress=progress)
+            template = self._templates[state] = self._databases.template(state, progress=progress)
+            self._since[template] = self._databases.next_transaction()
             if not self._watch and self._databases.is_superuser:
                 self._watch = ServerWatch(self._databases, alone=self._alone)
         if not self._lines:
@@ -117,8 +118,7 @@ class PrivateDatabases:
         return self._pools[key]
 
     def _made(self, template: str) -> Task[Lent]:
-        database, since = yield from self._databases.cloning(template, self._lines[0])
-        return Lent(database, since)
+        return Lent((yield from self._databases.cloning(template, self._lines[0])))
 
     def _recycled(self, lent: Lent) -> Task[Lent | None]:
         """Return the database for the next test, None when it has none."""
@@ -145,7 +145,8 @@ class PrivateDatabases:
         try:
             if not lent.recycler:
                 original = yield from self._blueprint(lent.database.template)
-                lent.recycler = Recycler(lent.database, original, since=lent.since, rest=self._rest)
+                since = self._since[lent.database.template]
+                lent.recycler = Recycler(lent.database, original, since=since, rest=self._rest)
         except psycopg.Error as error:
             return [f"nothing to be sure about: {type(error).__name__}"]
         ours = frozenset({lent.session.backend_pid} if lent.session else ())
@@ -155,7 +156,7 @@ class PrivateDatabases:
 
     def _blueprint(self, template: str) -> Task[Blueprint]:
         if template not in self._blueprints:
-            unused, _ = yield from self._databases.cloning(template, self._lines[0])
+            unused = yield from self._databases.cloning(template, self._lines[0])
             try:
                 self._blueprints[template] = yield from blueprint(unused.dsn)
             finally:

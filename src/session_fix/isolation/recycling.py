@@ -52,7 +52,7 @@ def blueprint(dsn: str) -> Task[Blueprint]:
 class Recycler:
     """Makes one database ready for the next test, as often as it can.
 
-    ``since`` is the server's next transaction when the database was made, ``rest`` returns the data API's role.
+    ``since`` is a transaction after the template's and before the test's, ``rest`` returns the data API's role.
     """
 
     def __init__(self, database: Database, original: Blueprint, *, since: int, rest: Callable[[], str]) -> None:

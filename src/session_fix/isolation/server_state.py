@@ -83,7 +83,7 @@ class ServerWatch:
         found = {}
         for kind, things in now.items():
             before = self._before[kind]
-            for name in before.keys() | things.keys():
+            for name in [*before, *sorted(things.keys() - before.keys())]:
                 if before.get(name) != things.get(name) and self._is_watched(kind, name):
                     what = "changed" if name in before and name in things else "new" if name in things else "gone"
                     found[f"the {kind} {name} {what}"] = (kind, name)

@@ -1,0 +1,42 @@
+"""What we say of our speed, checked against what was measured in the same run."""
+
+from benchmarks import handing_out, per_test, server_start, suite
+from benchmarks.figures import BOTH, INSTALLED, TUNED, Claim
+
+RECYCLED, CLONED = (per_test.NAME, per_test.RECYCLED, BOTH), (per_test.NAME, per_test.CLONED, BOTH)
+WARM = (server_start.NAME, f"{server_start.OURS}, warm", BOTH)
+
+
+def _peer(setting: str) -> tuple[str, str, str]:
+    return per_test.NAME, per_test.PEER, setting
+
+
+def _get_server(state: str) -> tuple[str, str, str]:
+    return server_start.NAME, f"{server_start.GET_SERVER}, {state}", TUNED
+
+
+def _suite(name: str, setting: str) -> tuple[str, str, str]:
+    return suite.NAME, f"{name}: {suite.WAITING}", setting
+
+
+CLAIMS = [
+    Claim("pytest-postgresql, tuned / ours recycled, per test", ">= 20", RECYCLED, _peer(TUNED)),
+    Claim("pytest-postgresql, as installed / ours recycled, per test", ">= 20", RECYCLED, _peer(INSTALLED)),
+    Claim("pytest-postgresql, tuned / ours cloned, per test", ">= 2", CLONED, _peer(TUNED)),
+    Claim("ours recycled / rollback, per test", "<= 1.5", (per_test.NAME, per_test.ROLLBACK, TUNED), RECYCLED),
+    *(
+        Claim(f"{name}: a database made ahead, handed out, ms", "<= 0.3", (handing_out.NAME, name, ""))
+        for name in handing_out.READY.values()
+    ),
+    Claim("get_server, tuned, new data directory / ours warm, start", ">= 10", WARM, _get_server("cold")),
+    Claim("get_server, tuned, its old data directory / ours warm, start", ">= 1", WARM, _get_server("warm")),
+    *(
+        Claim(
+            f"{name}, tests with a body: -n 2, net / one after another",
+            "<= 0.65",
+            _suite(name, suite.SERIAL),
+            _suite(name, suite.NET),
+        )
+        for name in (per_test.RECYCLED, per_test.CLONED)
+    ),
+]
