@@ -42,9 +42,11 @@ SETTINGS = (
     | QUIET
     | {
         "listen_addresses": "",
-        "max_connections": "400",
+        "max_connections": "200",  # with the buffers, most of what a start takes: shared memory is filled for each
         "max_prepared_transactions": "10",
-        "shared_buffers": "64MB",
+        "shared_buffers": "32MB",
+    "huge_pages": "off",
+    "max_logical_replication_workers": "0",
         "timezone": "UTC",
         "lc_messages": "C",
         "logging_collector": "off",
@@ -166,7 +168,7 @@ def _unpack(cluster: BinaryIO, folder: Path, user: User | None) -> None:
     data.mkdir(mode=0o700)
     if user:
         os.chown(data, user.uid, user.gid)
-    unpacked = _run(["tar", "-xf", "-", "-C", str(data)], user, stdin=cluster)
+    unpacked = _run(["tar", "--blocking-factor=256", "-xf", "-", "-C", str(data)], user, stdin=cluster)
     if unpacked.returncode != 0:
         raise DamagedClusterError(f"The kept cluster {cluster.name} cannot be unpacked: {unpacked.stderr.strip()}")
 
