@@ -69,7 +69,9 @@ def run(tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
             cwd=tmp_path,
-            env=kept | {"PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"} | env,
+            env=kept
+            | {"PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", "PYTEST_ADDOPTS": "--session-fix-keep-failed=0"}
+            | env,
             capture_output=True,
             encoding="utf-8",
             timeout=TIMEOUT_S,

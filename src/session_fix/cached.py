@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,8 @@ def _entries() -> Iterator[Entry]:
         size_bytes = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
         yield Entry(PACKAGES, folder.name, size_bytes, _changed(folder))
     for path in clusters.kept():
-        yield Entry(CLUSTER, path.stem, path.stat().st_size, _changed(path))
+        with suppress(FileNotFoundError):  # pruned at this moment
+            yield Entry(CLUSTER, path.stem, path.stat().st_size, _changed(path))
     for database in kept.listed():
         yield Entry(FAILED, database.name, database.size_bytes, database.when)
 
@@ -51,6 +53,10 @@ def clear() -> list[Entry]:
     """
     found = entries()
     for folder in folders.cache().glob(node.HOMES):
+        if folder.is_symlink() or not folder.is_dir():
+            folder.unlink()
+            continue
+        (folder / node.FINISHED).unlink(missing_ok=True)  # first: half of the packages is none
         shutil.rmtree(folder)
     clusters.clear()
     kept.clear()

@@ -191,12 +191,12 @@ def up(
     from session_fix import kept, states, subjects  # noqa: PLC0415  `--help` should not wait for it
     from session_fix import up as running  # noqa: PLC0415
 
-    if database and state:
+    if database is not None and state is not None:
         raise UsageError("up opens one database: --database or --state?")
-    if not state and (size is not None or seed is not None):
+    if state is None and (size is not None or seed is not None):
         raise UsageError("--size and --seed are those of a --state.")
-    wanted = states.state(state, size=size, seed=seed) if state else None
-    one = kept.find(database) if database else None
+    wanted = states.state(state, size=size, seed=seed) if state is not None else None
+    one = kept.find(database) if database is not None else None
     settings = settings_module.load(flags)
     if variant and service:
         raise UsageError(f"up runs one service: {variant} or {service}?")

@@ -20,6 +20,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
 from session_fix.errors import NoServerError, UsageError
@@ -121,7 +122,9 @@ class Databases:
         self._one_at_a_time = threading.Lock()
         self._builder = threading.Lock()
         try:
-            self._admin = psycopg.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True)
+            self._admin = psycopg.connect(
+                make_conninfo(**self.params(MAINTENANCE)), autocommit=True, prepare_threshold=None
+            )
         except psycopg.OperationalError as error:
             raise NoServerError(f"The {server.kind} PostgreSQL does not let us in: {error}") from error
         self.execute("SELECT pg_advisory_lock_shared(%s)", _lock_key(run))
@@ -137,6 +140,22 @@ class Databases:
         with self._one_at_a_time:
             cursor = self._admin.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def prepared(self, statement: str, *values: str) -> Callable[[], str]:
+        """Return a function that runs a statement which the server plans once, and returns its one value."""
+        connection, parameters = self._admin.pgconn, [value.encode() for value in values]
+        name = f"prepared_{secrets.token_hex(4)}".encode()
+        if (result := connection.prepare(name, statement.encode())).status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
+
+        def run() -> str:
+            with self._one_at_a_time:
+                result = connection.exec_prepared(name, parameters)
+            if result.status != ExecStatus.TUPLES_OK:
+                raise psycopg.errors.error_from_result(result)
+            return (result.get_value(0, 0) or b"").decode()
+
+        return run
 
     @property
     def is_superuser(self) -> bool:

@@ -55,6 +55,16 @@ def cache() -> Path:
     return path
 
 
+def cached(name: str) -> Path:
+    """Return a folder of the cache that only its owner may enter, made if need be."""
+    path = cache() / name
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The cache {path} cannot be made ({error.strerror}); set SESSION_FIX_CACHE.") from error
+    return path
+
+
 def fastest_temporary() -> Path:
     """Return RAM where Linux offers at least a gibibyte of it, else the temporary folder."""
     if sys.platform == "linux" and os.access(SHM, os.W_OK) and shutil.disk_usage(SHM).free >= SHM_FREE_BYTES:

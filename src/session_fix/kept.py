@@ -69,7 +69,7 @@ def keep(database: Database, *, server: Server, test: str, limit: int) -> Kept |
             origin = archives.write(database.params, folder / ARCHIVE)
             about = {"test": test, "server": f"{server.kind} {server.version}", "origin": dataclasses.asdict(origin)}
             return _named(folder, about, limit)
-    except (ArchiveError, OSError) as error:
+    except (ArchiveError, UsageError, OSError) as error:
         raise ArchiveError(f"The database of {test} was not kept; the test has to run again. {error}") from error
 
 
@@ -110,9 +110,7 @@ def clear() -> list[Kept]:
 
 
 def _folder() -> Path:
-    path = folders.cache() / "kept"
-    path.mkdir(mode=0o700, exist_ok=True)  # for its owner only: it holds what somebody's tests hold
-    return path
+    return folders.cached("kept")
 
 
 @contextmanager

@@ -58,6 +58,17 @@ UNDO_NEW = {
     "replication origin": "SELECT pg_replication_origin_drop({})",
 }
 
+# How many rows each of those catalogs has and which transaction wrote the latest: a change of any of them changes this.
+CATALOGS = (
+    *("pg_authid", "pg_auth_members", "pg_database", "pg_db_role_setting", "pg_parameter_acl", "pg_replication_origin"),
+    *("pg_shdescription", "pg_tablespace"),
+)
+MARKS = f"""
+SELECT json_build_array(
+    {", ".join(f"(SELECT json_build_array(count(*), min(age(xmin)) - age($1::xid)) FROM {name})" for name in CATALOGS)},
+    (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))::text
+"""
+
 State = dict[str, dict[str, str]]
 
 
@@ -67,6 +78,8 @@ class ServerWatch:
     def __init__(self, databases: Databases, *, alone: bool) -> None:
         self._databases = databases
         self._alone = alone
+        self._marks = databases.prepared(MARKS, str(databases.next_transaction()))
+        self._unchanged = ""
         self._before = self._read()
         self._oids = dict(databases.execute(OIDS))
 
@@ -76,7 +89,11 @@ class ServerWatch:
 
     def traces(self) -> list[str]:
         """Return what is not as it was, in words."""
-        return list(self._differences(self._read()))
+        if (marks := self._marks()) == self._unchanged:
+            return []
+        found = list(self._differences(self._read()))
+        self._unchanged = "" if found else marks
+        return found
 
     def _differences(self, now: State) -> dict[str, tuple[str, str]]:
         """Return, in words, what was changed: its kind and its name."""

@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -20,15 +21,14 @@ from session_fix import folders
 FOLDER = "clusters"
 SUFFIX = ".tar"
 UNFINISHED = "unfinished-"
+TITLE_LENGTH = 100  # of the 255 bytes that a file's name may have
 LIMIT_BYTES = 1 << 30  # some thirty small clusters; the least recently used go first
 FORMAT = 1  # raise it when a cluster is built differently without anything in its key changing
 
 
 def folder() -> Path:
     """Return the folder of the kept clusters, made if need be."""
-    path = folders.cache() / FOLDER
-    path.mkdir(mode=0o700, exist_ok=True)
-    return path
+    return folders.cached(FOLDER)
 
 
 def opened(title: str, depends_on: Mapping[str, object], build: Callable[[IO[bytes]], None]) -> BinaryIO:
@@ -50,18 +50,18 @@ def opened(title: str, depends_on: Mapping[str, object], build: Callable[[IO[byt
 
 def _path(title: str, depends_on: Mapping[str, object]) -> Path:
     digest = hashlib.sha256(json.dumps({"format": FORMAT} | dict(depends_on), sort_keys=True).encode()).hexdigest()
-    return folder() / f"{re.sub('[^a-z0-9.+]+', '-', title.lower())}-{digest[:16]}{SUFFIX}"
+    return folder() / f"{re.sub('[^a-z0-9.+]+', '-', title.lower())[:TITLE_LENGTH]}-{digest[:16]}{SUFFIX}"
 
 
 def _used(path: Path) -> BinaryIO:
     found = path.open("rb")
-    os.utime(found.fileno())  # its modification time says when it was last of use
+    with suppress(OSError):  # somebody else's cache, or one that cannot be written
+        os.utime(found.fileno())  # its modification time says when it was last of use
     return found
 
 
 def _write(path: Path, build: Callable[[IO[bytes]], None]) -> None:
-    for left_by_the_dead in path.parent.glob(f"{UNFINISHED}*"):
-        left_by_the_dead.unlink()
+    _sweep()
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     try:
         with os.fdopen(descriptor, "wb") as unfinished:
@@ -73,9 +73,19 @@ def _write(path: Path, build: Callable[[IO[bytes]], None]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def _sweep() -> None:
+    """Remove what dead builders left; for whoever holds the folder's lock."""
+    for unfinished in folder().glob(f"{UNFINISHED}*"):
+        unfinished.unlink()
+
+
 def kept() -> list[Path]:
     """Return the kept clusters, the most recently used first."""
-    return sorted(folder().glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    used: dict[Path, float] = {}
+    for path in folder().glob(f"*{SUFFIX}"):
+        with suppress(FileNotFoundError):  # pruned at this moment
+            used[path] = path.stat().st_mtime
+    return sorted(used, key=lambda path: used[path], reverse=True)
 
 
 def prune(*, keep: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> list[Path]:
@@ -96,6 +106,7 @@ def prune(*, keep: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> list[P
 def clear() -> list[Path]:
     """Remove all of them; return what was removed."""
     with folders.locked(folder()):
+        _sweep()
         return prune(limit_bytes=-1)
 
 

