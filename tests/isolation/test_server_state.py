@@ -9,6 +9,7 @@ from psycopg import sql
 
 from session_fix.errors import ServerChangedError
 from session_fix.isolation import sizing
+from session_fix.isolation.server_state import ServerWatch
 
 SERVER = """
 SELECT 'role', rolname::text, (to_jsonb(a) - 'oid')::text, shobj_description(a.oid, 'pg_authid') FROM pg_authid a
@@ -206,3 +207,16 @@ def test_one_that_was_ready_is_as_good(private, server, statements, monkeypatch,
         statements(first, "CREATE ROLE mine", "ALTER ROLE anon SET work_mem = '1MB'")
     with private.lend(isolation):
         assert server() == before
+
+
+def test_a_server_that_nobody_changed_is_read_once(databases, statements, private, monkeypatch):
+    """All of it is read only when something of it may have changed: it takes longer than a test."""
+    watch = ServerWatch(databases, alone=True)
+    read = []
+    monkeypatch.setattr(watch, "_read", lambda: read.append(1) or ServerWatch._read(watch))  # noqa: SLF001  counted
+    assert watch.traces() == []
+    with private.lend("recycle") as first:
+        for _ in range(3):
+            statements(first, "INSERT INTO ai_sessions (id) VALUES (gen_random_uuid())")
+            assert watch.traces() == []
+    assert len(read) <= 2, "once at first, and once for the database that was made meanwhile"

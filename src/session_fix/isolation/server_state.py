@@ -63,9 +63,11 @@ CATALOGS = (
     *("pg_authid", "pg_auth_members", "pg_database", "pg_db_role_setting", "pg_parameter_acl", "pg_replication_origin"),
     *("pg_shdescription", "pg_tablespace"),
 )
+NEVER = 2_147_483_647  # the age of what initdb wrote, however many transactions have passed
+LATEST = f"min(age(xmin)) FILTER (WHERE age(xmin) < {NEVER}) - age($1::xid)"
 MARKS = f"""
 SELECT json_build_array(
-    {", ".join(f"(SELECT json_build_array(count(*), min(age(xmin)) - age($1::xid)) FROM {name})" for name in CATALOGS)},
+    {", ".join(f"(SELECT json_build_array(count(*), {LATEST}) FROM {name})" for name in CATALOGS)},
     (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))::text
 """
 
