@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -213,9 +214,17 @@ def test_what_is_killed_there_would_have_started(kept, owner, runs):
     assert not folder.exists()
 
 
+@pytest.fixture
+def reachable_migrations():
+    """Yield a copy of the migrations that everybody can reach: alembic asks access(2), which knows no capability."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield shutil.copytree(folders.bundled("migrations"), Path(folder) / "migrations")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs as an ordinary user already")
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv, of util-linux")
-def test_an_ordinary_user_has_a_kept_cluster_too(owner, empty_cache, eventually):
+def test_an_ordinary_user_has_a_kept_cluster_too(owner, empty_cache, eventually, reachable_migrations):
     """Root's files are unpacked by somebody else, everybody else's by themselves: two ways through the code."""
     # The capability lets the other user read an interpreter under /root; PostgreSQL gets binaries it can reach anyway.
     user = ("--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=+dac_read_search")
@@ -227,8 +236,10 @@ def test_an_ordinary_user_has_a_kept_cluster_too(owner, empty_cache, eventually)
     binaries = embedded._reachable(embedded.binaries("18"), embedded._server_user())  # noqa: SLF001
     script = f"""
 from pathlib import Path
+from session_fix import folders
 from session_fix.servers import embedded
 embedded.binaries = lambda _: Path({str(binaries)!r})
+folders.bundled = lambda _: Path({str(reachable_migrations)!r})
 {SERVER}"""
     origins, inodes = [], []
     for _ in range(2):
