@@ -214,4 +214,5 @@ def _performed(command: list[str], output: Path, **how: Any) -> int:
 
 def _reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it wrote nothing"]
-    return next((line for line in lines if line.startswith("E  ")), lines[-1])
+    errors = [line for line in lines if line.startswith("E  ")]  # of a chain of exceptions the last says what happened
+    return errors[-1] if errors else lines[-1]
