@@ -78,7 +78,7 @@ class Database:
     def connection(self) -> psycopg.Connection:
         """The connection that comes with the database, open, in no transaction; what is not committed is rolled back.
 
-        It costs nothing: the session behind it is handed on from test to test, made as good as new in between.
+        The session behind it is handed on from test to test, made as good as new in between.
         """
         if not self._opened or self._opened.closed:
             self._opened = HandedOn.connect(self.dsn)
