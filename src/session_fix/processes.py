@@ -71,9 +71,10 @@ class GuardedProcess:
         """
         deadline = time.monotonic() + timeout_s
         while True:
+            code = self.exit_code()  # before the question, which may be this one: the answer came after it
             if (result := ready()) is not None:
                 return result
-            if (code := self.exit_code()) is not None:
+            if code is not None:
                 raise self._ended(f"ended with exit code {code} while {doing}")
             if time.monotonic() > deadline:
                 raise self._ended(f"was not ready after {timeout_s:g} s of {doing}")

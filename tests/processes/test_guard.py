@@ -121,6 +121,18 @@ def test_a_deadline_carries_the_last_lines():
             process.wait_until(lambda: None, timeout_s=0.01, doing="warming up")
 
 
+def test_a_process_that_ends_while_it_is_asked_for_is_asked_again(tmp_path):
+    """Whoever waits for the end itself gets it, also when it comes between the answer and the look at the process."""
+    process = GuardedProcess("it", tmp_path)
+
+    def ended():
+        code = process.exit_code()
+        (tmp_path / guard.EXIT_FILE).write_text("0")
+        return code
+
+    assert process.wait_until(ended, timeout_s=20, doing="stopping") == 0
+
+
 @pytest.mark.needs_proc
 def test_a_killed_guard_takes_its_child_along(own, eventually, is_running):
     """The kernel tells the child on Linux; the folder is left to the next sweep, which has no other use."""
