@@ -85,6 +85,8 @@ SELECT (SELECT row(datdba, datistemplate, datallowconn, datconnlimit, dattablesp
     || coalesce((SELECT string_agg(subname, '' ORDER BY subname) FROM pg_subscription
         WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())), '')
 """
+# A statement of its own, before all others: whoever leaves while it runs wrote what only a later snapshot shows.
+AROUND = f"SELECT json_build_array(({SESSIONS}), ({PREPARED}))"
 NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text"
 CONTENTS = ("tables", "sequences", "settings", "in_place")
 SINCE = "<since>"  # stands for the parameter while the statement is put together
@@ -128,8 +130,6 @@ class Glance:
     """
 
     marks: str
-    sessions: tuple[Session, ...]
-    prepared: tuple[str, ...]
     tables: tuple[Table, ...]
     sequences: tuple[str, ...]
     settings: str
@@ -152,11 +152,7 @@ class Layout:
 
     def glance(self) -> str:
         """Return the statement that reads a glance; its parameter, $1, is the transaction to count from."""
-        parts = [
-            f"({COUNTERS.format(oids=self.counted)})::text",
-            *(f"({SESSIONS})", f"({PREPARED})"),
-            *self._contents(),
-        ]
+        parts = [f"({COUNTERS.format(oids=self.counted)})::text", *self._contents()]
         return f"SELECT json_build_array({', '.join(parts)})".replace(SINCE, "$1::xid")
 
     def facts(self) -> str:
@@ -217,7 +213,7 @@ def next_transaction(connection: psycopg.Connection) -> int:
 class Prepared:
     """A statement that the server plans once; below psycopg's cursors, because it runs after each test.
 
-    It has one parameter and returns one value, JSON. Raises ``psycopg.Error``.
+    It returns one value, JSON. Raises ``psycopg.Error``.
     """
 
     def __init__(self, connection: psycopg.Connection, name: str, statement: str) -> None:
@@ -227,34 +223,28 @@ class Prepared:
         if result.status != ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result)
 
-    def __call__(self, since: int) -> Task[Any]:
-        """Return what it finds, counted from a transaction."""
-        self._connection.send_query_prepared(self._name, [str(since).encode()])
+    def __call__(self, *parameters: int) -> Task[Any]:
+        """Return what it finds; the one parameter that most have is the transaction to count from."""
+        self._connection.send_query_prepared(self._name, [str(parameter).encode() for parameter in parameters])
         (result,) = yield from answers(self._connection)
         return json.loads(result.get_value(0, 0) or b"")
 
 
+def around(statement: Prepared) -> Task[tuple[list[Session], list[str]]]:
+    """Return who is connected to the database, and what is prepared in it; the statement is ``AROUND``."""
+    sessions, prepared = yield from statement()
+    return [Session(*session) for session in sessions], prepared
+
+
 def glance(statement: Prepared, since: int) -> Task[Glance]:
     """Return what the glance's statement finds."""
-    marks, sessions, prepared, *contents = yield from statement(since)
-    return Glance(
-        marks,
-        tuple(Session(*session) for session in sessions),
-        tuple(prepared),
-        **_contents(*contents),
-    )
+    marks, *contents = yield from statement(since)
+    return Glance(marks, **_contents(*contents))
 
 
 def _contents(tables: list[list[int]], sequences: list[str], settings: str, in_place: str) -> dict[str, Any]:
     found = (tuple(Table(*table) for table in tables), tuple(sequences), settings, in_place)
     return dict(zip(CONTENTS, found, strict=True))
-
-
-def sessions(connection: psycopg.Connection) -> tuple[list[Session], list[str]]:
-    """Return who is connected and what is prepared, where a lock keeps the glance from reading the tables."""
-    ((found,),) = connection.execute(SESSIONS, prepare=False).fetchall()
-    ((prepared,),) = connection.execute(PREPARED, prepare=False).fetchall()
-    return [Session(*session) for session in found], prepared
 
 
 def read(statement: Prepared, since: int) -> Task[Facts]:

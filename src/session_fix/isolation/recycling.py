@@ -63,6 +63,7 @@ class Recycler:
         self._renewals = 0
         self._control = facts.connect(database.dsn)
         try:
+            self._around = facts.Prepared(self._control, "around", facts.AROUND)
             self._glance = facts.Prepared(self._control, "glance", original.layout.glance())
             self._facts = facts.Prepared(self._control, "facts", original.layout.facts())
         except BaseException:
@@ -88,13 +89,14 @@ class Recycler:
         if self._renewals > RENEWALS_AT_MOST:
             return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
         try:
-            seen, left = yield from self._after_all_left(ours)
-            if left := left or (yield from self._traces(seen, thorough=thorough)):
+            if left := (yield from self._after_all_left(ours)):
+                return left
+            seen = yield from facts.glance(self._glance, self._since)
+            if left := (yield from self._traces(seen, thorough=thorough)):
                 return left
             return (yield from self._reset(seen))
         except psycopg.errors.LockNotAvailable:
-            left = traces.of_sessions(*facts.sessions(self._control), ours=ours, rest=self._rest())
-            return left or ["a lock on a table"]
+            return (yield from self._still_here(ours)) or ["a lock on a table"]
         except psycopg.Error as error:
             return [f"nothing to be sure about: {type(error).__name__}"]
 
@@ -106,14 +108,16 @@ class Recycler:
         after = yield from facts.read(self._facts, self._since)
         return traces.of_facts(self._original.facts, after, self._original.layout)
 
-    def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[facts.Glance, list[str]]]:
+    def _after_all_left(self, ours: frozenset[int]) -> Task[list[str]]:
+        """Wait a moment for everybody to leave; return who does not."""
         deadline = time.monotonic() + LEAVING_S
-        while True:
-            seen = yield from facts.glance(self._glance, self._since)
-            left = traces.of_sessions(seen.sessions, seen.prepared, ours=ours, rest=self._rest())
-            if not left or time.monotonic() > deadline:
-                return seen, left
+        while (left := (yield from self._still_here(ours))) and time.monotonic() <= deadline:
             yield Until(at=time.monotonic() + 0.001)
+        return left
+
+    def _still_here(self, ours: frozenset[int]) -> Task[list[str]]:
+        sessions, prepared = yield from facts.around(self._around)
+        return traces.of_sessions(sessions, prepared, ours=ours, rest=self._rest())
 
     def _traces(self, seen: facts.Glance, *, thorough: bool) -> Task[list[str]]:
         before, layout = self._original.facts, self._original.layout

@@ -1,0 +1,68 @@
+"""Who leaves while the database is looked at: what they wrote last is seen all the same."""
+
+import contextlib
+import threading
+
+import psycopg
+import pytest
+
+from session_fix.isolation import facts
+
+ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'session-fix' AND wait_event = 'PgSleep'"
+OPEN = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'leaver'"
+
+
+@pytest.fixture
+def slow_look(monkeypatch):
+    """As long as somebody holds an advisory lock, look who is connected three seconds after the statement began."""
+    asleep = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory') AND pg_sleep(3) IS NOT NULL"
+    slow = f"SELECT CASE WHEN {asleep} THEN ({facts.SESSIONS}) ELSE ({facts.SESSIONS}) END"
+    monkeypatch.setattr(facts, "AROUND", facts.AROUND.replace(f"({facts.SESSIONS})", f"({slow})"))
+
+
+@pytest.mark.usefixtures("slow_look")
+@pytest.mark.parametrize(
+    ("last", "ended"),
+    [
+        ("INSERT INTO log VALUES ('late')", "recycled"),
+        ("ALTER TABLE log OWNER TO anon", "dropped: a change of the catalog"),
+    ],
+)
+def test_what_a_session_wrote_before_it_left_under_our_eyes_is_seen(
+    private, databases, picture, fresh, eventually, last, ended
+):
+    """The statement that finds nobody there any more may have begun before they wrote, and cannot see that."""
+    for _ in range(2):  # afterwards the catalogs are not dated for nothing
+        with private.lend("recycle"):
+            pass
+
+    there = threading.Event()
+
+    def leave(database):
+        with databases_connection(databases) as elsewhere:
+            leaver = psycopg.connect(**database.params | {"application_name": "leaver"}, autocommit=True)
+            leaver.execute("SELECT pg_advisory_lock(1)")
+            there.set()
+            eventually(lambda: elsewhere.execute(ASLEEP).fetchall() == [(1,)])
+            leaver.execute(last)
+            leaver.close()
+            eventually(lambda: elsewhere.execute(OPEN).fetchall() == [(0,)])
+            still = elsewhere.execute(ASLEEP).fetchall()
+            assert still == [(1,)], "the look was over before the session had left"
+
+    with private.lend("recycle") as database:
+        leaving = threading.Thread(target=leave, args=(database,), name="session-fix leaver")
+        leaving.start()
+        there.wait(20)
+    with private.lend("recycle") as second:
+        found = picture(second)
+    leaving.join()
+    assert found == fresh
+    assert any(why.startswith(ended) for why in private.ended)
+
+
+@contextlib.contextmanager
+def databases_connection(databases):
+    """Yield a connection to another database of the server."""
+    with psycopg.connect(**databases.params("postgres"), autocommit=True) as connection:
+        yield connection
