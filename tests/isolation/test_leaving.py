@@ -15,7 +15,7 @@ OPEN = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'leaver'"
 @pytest.fixture
 def slow_look(monkeypatch):
     """As long as somebody holds an advisory lock, look who is connected three seconds after the statement began."""
-    asleep = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory') AND pg_sleep(3) IS NOT NULL"
+    asleep = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711) AND pg_sleep(3) IS NOT NULL"
     slow = f"SELECT CASE WHEN {asleep} THEN ({facts.SESSIONS}) ELSE ({facts.SESSIONS}) END"
     monkeypatch.setattr(facts, "AROUND", facts.AROUND.replace(f"({facts.SESSIONS})", f"({slow})"))
 
@@ -41,7 +41,7 @@ def test_what_a_session_wrote_before_it_left_under_our_eyes_is_seen(
     def leave(database):
         with databases_connection(databases) as elsewhere:
             leaver = psycopg.connect(**database.params | {"application_name": "leaver"}, autocommit=True)
-            leaver.execute("SELECT pg_advisory_lock(1)")
+            leaver.execute("SELECT pg_advisory_lock(4711)")
             there.set()
             eventually(lambda: elsewhere.execute(ASLEEP).fetchall() == [(1,)])
             leaver.execute(last)
