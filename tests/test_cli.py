@@ -28,6 +28,7 @@ MISLEADING = {
     "ALL_PROXY": "http://127.0.0.1:9",
     "PGHOSTADDR": "127.0.0.1",
     "PGOPTIONS": "-c search_path=nowhere",
+    "PGSERVICE": "nonsense",
     "COLUMNS": "80",
 }
 API = """

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
+from session_fix import connecting
 from session_fix.errors import ArchiveError, NoServerError, UsageError
 from session_fix.servers import embedded
 
@@ -90,7 +91,7 @@ def read(archive: Path, origin: Origin, params: Mapping[str, str], *, foreign: b
 
 
 def _connect(params: Mapping[str, str]) -> psycopg.Connection:
-    return psycopg.connect(make_conninfo(**{"connect_timeout": "10", **params}), autocommit=True)
+    return connecting.connect(make_conninfo(**{"connect_timeout": "10", **params}), autocommit=True)
 
 
 def _drop_role(connection: psycopg.Connection, role: sql.Identifier) -> None:

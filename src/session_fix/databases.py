@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
+from session_fix import connecting
 from session_fix.errors import NoServerError, UsageError
 from session_fix.isolation.facts import NEXT_TRANSACTION
 from session_fix.isolation.sessions import HandedOn, parted
@@ -72,7 +73,7 @@ class Database:
 
     def connect(self, **options: Any) -> psycopg.Connection:
         """Open a new connection as the server's owner; ``options`` are those of ``psycopg.connect``."""
-        return psycopg.connect(self.dsn, **options)
+        return connecting.connect(self.dsn, **options)
 
     @property
     def connection(self) -> psycopg.Connection:
@@ -81,7 +82,8 @@ class Database:
         The session behind it is handed on from test to test, made as good as new in between.
         """
         if not self._opened or self._opened.closed:
-            self._opened = HandedOn.connect(self.dsn)
+            with connecting.NO_SERVICE:
+                self._opened = HandedOn.connect(self.dsn)
         return self._opened
 
     def with_session(self, session: PGconn | None) -> Database:
@@ -122,7 +124,7 @@ class Databases:
         self._one_at_a_time = threading.Lock()
         self._builder = threading.Lock()
         try:
-            self._admin = psycopg.connect(
+            self._admin = connecting.connect(
                 make_conninfo(**self.params(MAINTENANCE)), autocommit=True, prepare_threshold=None
             )
         except psycopg.OperationalError as error:
@@ -210,7 +212,7 @@ class Databases:
         return found == [(True,)]
 
     def _fill(self, name: str, state: State, count: Callable[[int, int], None]) -> None:
-        with psycopg.connect(make_conninfo(**self.params(name))) as connection:
+        with connecting.connect(make_conninfo(**self.params(name))) as connection:
             state.fill(connection, count)
             connection.commit()
             connection.autocommit = True
@@ -255,7 +257,7 @@ class Databases:
 
     def line(self) -> Line:
         """Open one more connection, for tasks."""
-        return Line(psycopg.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True))
+        return Line(connecting.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True))
 
     def next_transaction(self) -> int:
         """Return a transaction id that nothing finished has reached, and nothing that starts now falls below."""
@@ -301,7 +303,7 @@ class Databases:
     def _end_what_holds(self, name: str) -> None:
         identifier = sql.Identifier(name)
         self.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false ALLOW_CONNECTIONS true").format(identifier))
-        with psycopg.connect(make_conninfo(**self.params(name)), autocommit=True) as there:
+        with connecting.connect(make_conninfo(**self.params(name)), autocommit=True) as there:
             prepared = there.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()").fetchall()
             for (gid,) in prepared:
                 there.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))

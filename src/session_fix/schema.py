@@ -8,7 +8,7 @@ import threading
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from session_fix import folders
+from session_fix import connecting, folders
 from session_fix.errors import MigrationIncompleteError
 
 TABLES = frozenset({"ai_sessions", "ai_interactions"})
@@ -41,7 +41,7 @@ def migrate(params: dict[str, str]) -> str:
 
 
 def _connect(params: dict[str, str]) -> psycopg.Connection:
-    return psycopg.connect(make_conninfo(**params))
+    return connecting.connect(make_conninfo(**params))
 
 
 def _verify(params: dict[str, str], head: str | None) -> None:

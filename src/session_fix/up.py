@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -63,7 +64,8 @@ def psql_line(settings: Settings, database: Database) -> str:
     psql = "psql"
     if settings.postgres == "embedded":
         psql = shlex.quote(str(embedded.binaries(settings.postgres_version) / "psql"))
-    return f"{psql} {shlex.quote(make_conninfo(**params))}"
+    env = "env -u PGSERVICE " if "PGSERVICE" in os.environ else ""  # which no parameter overrides, see connecting.py
+    return f"{env}{psql} {shlex.quote(make_conninfo(**params))}"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import ExecStatus
 
+from session_fix import connecting
 from session_fix.isolation.tasks import Task, answers
 
 # Of a session that nothing a test set for the database or the role has any effect on.
@@ -184,7 +185,9 @@ def _dated(name: str) -> str:
 
 def connect(dsn: str) -> psycopg.Connection:
     """Open a connection that reads and resets, whatever was set for the database or the role."""
-    return psycopg.connect(dsn, autocommit=True, prepare_threshold=0, options=OPTIONS, application_name="session-fix")
+    return connecting.connect(
+        dsn, autocommit=True, prepare_threshold=0, options=OPTIONS, application_name="session-fix"
+    )
 
 
 def layout(connection: psycopg.Connection) -> Layout:

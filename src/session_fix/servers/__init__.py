@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from session_fix import connecting
+
 # Nothing has to survive a crash of the machine: the data is thrown away. Left out where durability is what is tested.
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -34,7 +36,7 @@ class Server:
 def server_version(admin: dict[str, str]) -> str | None:
     """Return the version of the server behind these parameters, None while it accepts no connection."""
     try:
-        with psycopg.connect(make_conninfo(**admin, dbname="postgres", connect_timeout="5")) as connection:
+        with connecting.connect(make_conninfo(**admin, dbname="postgres", connect_timeout="5")) as connection:
             return str(connection.info.parameter_status("server_version")).split()[0]
     except psycopg.OperationalError:
         return None

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from session_fix import connecting
 from session_fix.errors import NoServerError, UsageError
 from session_fix.servers import NOT_FROM_ENVIRONMENT, Server
 
@@ -56,7 +57,7 @@ def start(*, dsn: str, allow_remote: bool = False) -> Iterator[Server]:
     """
     admin = NOT_FROM_ENVIRONMENT | parse(dsn, allow_remote=allow_remote)
     try:
-        with psycopg.connect(make_conninfo(**admin, dbname="postgres", connect_timeout="10")) as connection:
+        with connecting.connect(make_conninfo(**admin, dbname="postgres", connect_timeout="10")) as connection:
             version = str(connection.info.parameter_status("server_version"))
             rights = connection.execute(
                 "SELECT rolsuper OR (rolcreatedb AND rolcreaterole) FROM pg_roles WHERE rolname = current_user"
