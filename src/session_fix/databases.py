@@ -20,16 +20,14 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
 from session_fix import connecting
 from session_fix.errors import NoServerError, UsageError
-from session_fix.isolation.facts import NEXT_TRANSACTION
 from session_fix.isolation.sessions import HandedOn, parted
-from session_fix.isolation.tasks import Line, Task
+from session_fix.isolation.tasks import Line, Prepared, Task, Tasks
 from session_fix.progress import SILENT, Progress
-from session_fix.servers import Server
+from session_fix.servers import VERSION_15, Server
 from session_fix.states import State
 
 API_ROLES = {"anon": "NOLOGIN", "authenticated": "NOLOGIN", "service_role": "NOLOGIN BYPASSRLS"}
@@ -143,19 +141,13 @@ class Databases:
             cursor = self._admin.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
 
-    def prepared(self, statement: str, *values: str) -> Callable[[], str]:
-        """Return a function that runs a statement which the server plans once, and returns its one value."""
-        connection, parameters = self._admin.pgconn, [value.encode() for value in values]
-        name = f"prepared_{secrets.token_hex(4)}".encode()
-        if (result := connection.prepare(name, statement.encode())).status != ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result)
+    def prepared(self, statement: str, *parameters: int) -> Callable[[], Any]:
+        """Return a function that runs a statement for the server as a whole, see ``tasks.Prepared``."""
+        planned = Prepared(self._admin, f"prepared_{secrets.token_hex(4)}", statement)
 
-        def run() -> str:
+        def run() -> Any:
             with self._one_at_a_time:
-                result = connection.exec_prepared(name, parameters)
-            if result.status != ExecStatus.TUPLES_OK:
-                raise psycopg.errors.error_from_result(result)
-            return (result.get_value(0, 0) or b"").decode()
+                return Tasks().run(planned(*parameters))
 
         return run
 
@@ -221,7 +213,7 @@ class Databases:
     def _creation(self, name: str, template: str) -> sql.Composed:
         # Files are copied as they are: a fifth faster than through the log, and much faster for a large state. It takes
         # a checkpoint, which is for our own servers only to bear.
-        known = self._admin.info.server_version >= 150000  # noqa: PLR2004  PostgreSQL's own form of 15.0
+        known = self._admin.info.server_version >= VERSION_15
         strategy = " STRATEGY file_copy" if known and self.server.kind != "external" else ""
         options = " ENCODING 'UTF8' LOCALE 'C'" if template == EMPTY else ""
         names = (sql.Identifier(name), sql.Identifier(template))
@@ -248,25 +240,23 @@ class Databases:
         With ``name``, a database of that name is replaced if it was made here; ``UsageError`` if it was not.
         """
         source = template or self.template()
-        name = self._freed(name) if name else f"{self._prefix}{secrets.token_hex(6)}"
+        name = self._freed(name) if name else self._new_name()
         self.execute(self._creation(name, source))
         self._made.add(name)
         if not name.startswith(self._prefix):
             self.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(OURS)))
         return Database(name, self.params(name), source)
 
+    def _new_name(self) -> str:
+        return f"{self._prefix}{secrets.token_hex(6)}"
+
     def line(self) -> Line:
         """Open one more connection, for tasks."""
         return Line(connecting.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True))
 
-    def next_transaction(self) -> int:
-        """Return a transaction id that nothing finished has reached, and nothing that starts now falls below."""
-        ((found,),) = self.execute(NEXT_TRANSACTION)
-        return int(found)
-
     def cloning(self, template: str, line: Line) -> Task[Database]:
         """Return a new private copy of ``template``, without waiting for it."""
-        name = f"{self._prefix}{secrets.token_hex(6)}"
+        name = self._new_name()
         self._made.add(name)
         yield from line.run(self._creation(name, template).as_string())
         return Database(name, self.params(name), template)

@@ -11,16 +11,14 @@ Whoever can write them is connected to this database, and has reported what it c
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
-from psycopg.pq import ExecStatus
 
 from session_fix import connecting
-from session_fix.isolation.tasks import Task, answers
+from session_fix.isolation.tasks import Prepared, Task
 
 # Of a session that nothing a test set for the database or the role has any effect on.
 OPTIONS = (
@@ -30,7 +28,8 @@ OPTIONS = (
     "-c stats_fetch_consistency=none"
 )
 CATALOGS = """
-SELECT quote_ident(nspname) || '.' || quote_ident(relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT quote_ident(nspname) || '.' || quote_ident(relname), c.oid::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE nspname IN ('pg_catalog', 'information_schema') AND relkind = 'r' AND NOT relisshared ORDER BY 1
 """
 RELATIONS = """
@@ -44,11 +43,6 @@ ORDER BY 1
 ACTS_ON_REPLICAS = """
 SELECT EXISTS (SELECT FROM pg_trigger WHERE tgenabled IN ('A', 'R'))
     OR EXISTS (SELECT FROM pg_rewrite WHERE ev_enabled IN ('A', 'R'))
-"""
-COUNTED = """
-SELECT coalesce(string_agg(oid::text, ','), '') FROM pg_class
-WHERE relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) AND relkind = 'r'
-    AND NOT relisshared
 """
 COUNTERS = """
 SELECT sum(pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o))
@@ -192,10 +186,10 @@ def connect(dsn: str) -> psycopg.Connection:
 
 def layout(connection: psycopg.Connection) -> Layout:
     """Return the relations of the database."""
-    relations = connection.execute(RELATIONS).fetchall()
+    catalogs, relations = (connection.execute(query).fetchall() for query in (CATALOGS, RELATIONS))
     return Layout(
-        tuple(name for (name,) in connection.execute(CATALOGS)),
-        str((connection.execute(COUNTED).fetchone() or ("",))[0]),
+        tuple(name for name, _ in catalogs),
+        ",".join(oid for _, oid in catalogs),
         tuple(name for name, kind in relations if kind in "rm"),
         frozenset(name for name, kind in relations if kind == "m"),
         tuple(name for name, kind in relations if kind == "S"),
@@ -207,30 +201,13 @@ def acts_on_replicas(connection: psycopg.Connection) -> bool:
     return connection.execute(ACTS_ON_REPLICAS).fetchall() == [(True,)]
 
 
-def next_transaction(connection: psycopg.Connection) -> int:
-    """Return a transaction id that nothing which is finished has, and whatever starts now exceeds or equals."""
-    (found,) = connection.execute(NEXT_TRANSACTION).fetchone() or ("",)
-    return int(found)
+def next_transaction(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> int:
+    """Return a transaction id that nothing which is finished has, and whatever starts now exceeds or equals.
 
-
-class Prepared:
-    """A statement that the server plans once; below psycopg's cursors, because it runs after each test.
-
-    It returns one value, JSON. Raises ``psycopg.Error``.
+    ``execute`` is that of any database of the server: transactions are counted for all of them together.
     """
-
-    def __init__(self, connection: psycopg.Connection, name: str, statement: str) -> None:
-        self._connection = connection.pgconn
-        self._name = name.encode()
-        result = self._connection.prepare(self._name, statement.encode())
-        if result.status != ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result)
-
-    def __call__(self, *parameters: int) -> Task[Any]:
-        """Return what it finds; the one parameter that most have is the transaction to count from."""
-        self._connection.send_query_prepared(self._name, [str(parameter).encode() for parameter in parameters])
-        (result,) = yield from answers(self._connection)
-        return json.loads(result.get_value(0, 0) or b"")
+    ((found,),) = execute(NEXT_TRANSACTION)
+    return int(found)
 
 
 def around(statement: Prepared) -> Task[tuple[list[Session], list[str]]]:

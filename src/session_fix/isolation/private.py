@@ -13,7 +13,7 @@ from psycopg.pq.abc import PGconn
 
 from session_fix.databases import Database, Databases
 from session_fix.errors import UnnoticedTracesError
-from session_fix.isolation import sessions
+from session_fix.isolation import facts, sessions
 from session_fix.isolation.pool import Pool
 from session_fix.isolation.recycling import Blueprint, Recycler, blueprint
 from session_fix.isolation.server_state import ServerWatch
@@ -106,7 +106,7 @@ class PrivateDatabases:
     def _pool(self, isolation: str, state: State | None, progress: Progress) -> Pool[Lent]:
         if state not in self._templates:
             template = self._templates[state] = self._databases.template(state, progress=progress)
-            self._since[template] = self._databases.next_transaction()
+            self._since[template] = facts.next_transaction(self._databases.execute)
             if not self._watch and self._databases.is_superuser:
                 self._watch = ServerWatch(self._databases, alone=self._alone)
         if not self._lines:

@@ -16,7 +16,8 @@ import psycopg
 
 from session_fix.databases import Database
 from session_fix.isolation import facts, traces
-from session_fix.isolation.tasks import Task, Until
+from session_fix.isolation.tasks import Prepared, Task, Until
+from session_fix.servers import VERSION_15
 
 LEAVING_S = 0.2  # a server process needs some milliseconds to end after its client has gone
 DELETED_AT_MOST = 5_000  # rows; above it a clone is cheaper
@@ -42,8 +43,8 @@ def blueprint(dsn: str) -> Task[Blueprint]:
     """Return the blueprint of a database that no test has had."""
     with contextlib.closing(facts.connect(dsn)) as connection:
         layout = facts.layout(connection)
-        statement = facts.Prepared(connection, "facts", layout.facts())
-        found = yield from facts.read(statement, facts.next_transaction(connection))
+        statement = Prepared(connection, "facts", layout.facts())
+        found = yield from facts.read(statement, facts.next_transaction(connection.execute))
         always = facts.acts_on_replicas(connection)
         why_not = "a trigger or a rule of the state that acts on every reset" if always else ""
         return Blueprint(layout, found, _rows(connection, layout, found), why_not)
@@ -63,15 +64,14 @@ class Recycler:
         self._renewals = 0
         self._control = facts.connect(database.dsn)
         try:
-            self._around = facts.Prepared(self._control, "around", facts.AROUND)
-            self._glance = facts.Prepared(self._control, "glance", original.layout.glance())
-            self._facts = facts.Prepared(self._control, "facts", original.layout.facts())
+            self._around = Prepared(self._control, "around", facts.AROUND)
+            self._glance = Prepared(self._control, "glance", original.layout.glance())
+            self._facts = Prepared(self._control, "facts", original.layout.facts())
         except BaseException:
             self._control.close()
             raise
-        self._deletes: dict[tuple[str, ...], facts.Prepared] = {}
-        # Before version 15, counters arrived when they arrived.
-        self._counts = self._control.info.server_version >= 150000  # noqa: PLR2004  PostgreSQL's own form
+        self._deletes: dict[tuple[str, ...], Prepared] = {}
+        self._counts = self._control.info.server_version >= VERSION_15  # before, counters arrived when they arrived
 
     def close(self) -> None:
         """Close our own connection."""
@@ -140,13 +140,13 @@ class Recycler:
         if written := {name: count for name, count, gone in dirty if not gone}:
             yield from self._delete(written)
         if refilled:
-            self._since = facts.next_transaction(self._control)
+            self._since = facts.next_transaction(self._control.execute)
         return []
 
     def _delete(self, written: dict[str, int]) -> Task[None]:
         if (tables := tuple(written)) not in self._deletes:
             statement = facts.deletion(tables)
-            self._deletes[tables] = facts.Prepared(self._control, f"delete {len(self._deletes)}", statement)
+            self._deletes[tables] = Prepared(self._control, f"delete {len(self._deletes)}", statement)
         gone, since = yield from self._deletes[tables](self._since)
         if gone != list(written.values()):
             raise psycopg.DataError(f"{gone} of {list(written.values())} rows deleted")

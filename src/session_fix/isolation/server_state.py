@@ -16,6 +16,7 @@ from psycopg import sql
 
 from session_fix.databases import API_ROLES, DATABASE_NAME, OURS, ROLE_NAME, RUN, Database, Databases
 from session_fix.errors import ServerChangedError
+from session_fix.isolation import facts
 
 QUERY = f"""
 SELECT jsonb_build_object(
@@ -68,7 +69,7 @@ LATEST = f"min(age(xmin)) FILTER (WHERE age(xmin) < {NEVER}) - age($1::xid)"
 MARKS = f"""
 SELECT json_build_array(
     {", ".join(f"(SELECT json_build_array(count(*), {LATEST}) FROM {name})" for name in CATALOGS)},
-    (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))::text
+    (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))
 """
 
 State = dict[str, dict[str, str]]
@@ -80,8 +81,8 @@ class ServerWatch:
     def __init__(self, databases: Databases, *, alone: bool) -> None:
         self._databases = databases
         self._alone = alone
-        self._marks = databases.prepared(MARKS, str(databases.next_transaction()))
-        self._unchanged = ""
+        self._marks = databases.prepared(MARKS, facts.next_transaction(databases.execute))
+        self._unchanged: Any = None
         self._before = self._read()
         self._oids = dict(databases.execute(OIDS))
 
@@ -94,7 +95,7 @@ class ServerWatch:
         if (marks := self._marks()) == self._unchanged:
             return []
         found = list(self._differences(self._read()))
-        self._unchanged = "" if found else marks
+        self._unchanged = None if found else marks
         return found
 
     def _differences(self, now: State) -> dict[str, tuple[str, str]]:

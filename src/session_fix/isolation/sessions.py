@@ -11,6 +11,7 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
 from session_fix.isolation.tasks import Task, statement
+from session_fix.servers import VERSION_15
 
 ENDED = frozenset({TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN})
 # Nothing takes back that a session has a setting of somebody's own: once set, it is "" and not NULL. PostgreSQL does
@@ -80,7 +81,7 @@ def _is_as_new(session: PGconn) -> Task[bool]:
     if session.transaction_status != TransactionStatus.IDLE:
         yield from statement(session, "ROLLBACK")
     yield from statement(session, "DISCARD ALL")
-    flush = FLUSH if session.server_version >= 150000 else ""  # noqa: PLR2004  PostgreSQL's own form of 15.0
+    flush = FLUSH if session.server_version >= VERSION_15 else ""
     *_, own = yield from statement(session, flush + OWN_SETTINGS)
     while session.notifies():  # arrived before, and not for the next test
         pass

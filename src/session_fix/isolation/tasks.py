@@ -6,6 +6,7 @@ test runs nothing here does, so nothing of ours holds Python's lock when a test 
 
 from __future__ import annotations
 
+import json
 import select
 import time
 from collections.abc import Callable, Generator
@@ -54,6 +55,26 @@ def statement(connection: PGconn, text: str) -> Task[list[PGresult]]:
     """Run one statement, or several at once."""
     connection.send_query(text.encode())
     return (yield from answers(connection))
+
+
+class Prepared:
+    """A statement that the server plans once; below psycopg's cursors, because it runs after each test.
+
+    It returns one value, JSON. Raises ``psycopg.Error``.
+    """
+
+    def __init__(self, connection: psycopg.Connection, name: str, statement: str) -> None:
+        self._connection = connection.pgconn
+        self._name = name.encode()
+        result = self._connection.prepare(self._name, statement.encode())
+        if result.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
+
+    def __call__(self, *parameters: int) -> Task[Any]:
+        """Return what it finds; the one parameter that most have is the transaction to count from."""
+        self._connection.send_query_prepared(self._name, [str(parameter).encode() for parameter in parameters])
+        (result,) = yield from answers(self._connection)
+        return json.loads(result.get_value(0, 0) or b"")
 
 
 @dataclass(slots=True)

@@ -15,6 +15,8 @@ UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_write
 # What happens in a database that lives for seconds is what its test does.
 QUIET = {"autovacuum": "off"}
 
+VERSION_15 = 150_000  # as a connection's ``server_version`` says it
+
 # libpq takes what a connection string leaves out from PG* variables; one of them could lead to another server.
 NOT_FROM_ENVIRONMENT = {"hostaddr": "", "options": "", "target_session_attrs": "any"}
 
