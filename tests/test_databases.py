@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from session_fix.databases import API_ROLES, OURS, Databases
+from session_fix.databases import Databases
 from session_fix.errors import NoServerError, UsageError
+from session_fix.leftovers import OURS
+from session_fix.roles import API_ROLES
 from session_fix.servers import Server, embedded
 
 THREADS = 4

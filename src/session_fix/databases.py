@@ -1,121 +1,57 @@
 """Private databases on a server: a migrated template, one per state, clones of them; nothing left on a foreign server.
 
-Everything a run makes carries its id: ``sf_<run>_...``. The run holds a shared advisory lock on that id; what carries
-an id nobody locks belongs to a dead run and is dropped by the next. "Migrated" is a fact in the database: the template
-flag, set last.
+Everything a run makes carries its id, and goes with it or with the next run, see ``leftovers.py``. "Migrated" is a fact
+in the database: the template flag, set last.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from psycopg.pq.abc import PGconn
 
-from session_fix import connecting
+from session_fix import connecting, leftovers, roles
+from session_fix.database import Database
 from session_fix.errors import NoServerError, UsageError
-from session_fix.isolation.sessions import HandedOn, parted
 from session_fix.isolation.tasks import Line, Prepared, Task, Tasks
+from session_fix.leftovers import OURS, lock_key
 from session_fix.progress import SILENT, Progress
 from session_fix.servers import VERSION_15, Server
 from session_fix.states import State
 
-API_ROLES = {"anon": "NOLOGIN", "authenticated": "NOLOGIN", "service_role": "NOLOGIN BYPASSRLS"}
-OURS = "made by session-fix"
+__all__ = ["KEPT_RUN", "Database", "Databases"]
+
 MAINTENANCE, EMPTY = "postgres", "template0"
 KEPT_RUN = "00000000"  # made the templates of a kept cluster, see ``servers/warm.py``
 RIGHTS = (
     "Use a superuser, or a role with CREATEDB, CREATEROLE and, where anon, authenticated and service_role are missing, "
     "BYPASSRLS; where they are there, with ADMIN OPTION on them."
 )
-# The names that a run makes, complete: on somebody's server, a beginning like ours is not enough to drop their data.
-DATABASE_NAME = "^sf_{run}_([0-9a-f]{{12}}|template|state_[0-9a-z_]+)$"
-ROLE_NAME = "^sf_{run}_rest_[0-9a-f]{{6}}$"
-RUN = "[0-9a-f]{8}"
 SUBSCRIPTIONS = """
 SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-
-
-@dataclass(slots=True, eq=False)
-class Database:
-    """A private database: where it is, what it was cloned from, and ways to look into it.
-
-    Whoever cannot vouch that nothing will happen to it after its test says so in ``tainted``; then it is not recycled.
-    """
-
-    name: str
-    params: dict[str, str]
-    template: str = ""
-    tainted: str = ""
-    _opened: HandedOn | None = None
-
-    @property
-    def dsn(self) -> str:
-        """The libpq connection string. It holds the password where the server has one."""
-        return make_conninfo(**self.params)
-
-    def __repr__(self) -> str:
-        """Return the name only: the parameters may hold a password."""
-        return f"Database({self.name!r})"
-
-    def connect(self, **options: Any) -> psycopg.Connection:
-        """Open a new connection as the server's owner; ``options`` are those of ``psycopg.connect``."""
-        return connecting.connect(self.dsn, **options)
-
-    @property
-    def connection(self) -> psycopg.Connection:
-        """The connection that comes with the database, open, in no transaction; what is not committed is rolled back.
-
-        The session behind it is handed on from test to test, made as good as new in between.
-        """
-        if not self._opened or self._opened.closed:
-            with connecting.NO_SERVICE:
-                self._opened = HandedOn.connect(self.dsn)
-        return self._opened
-
-    def with_session(self, session: PGconn | None) -> Database:
-        """Return the same database for the next test, with the session of the last one."""
-        return Database(self.name, self.params, self.template, _opened=HandedOn(session) if session else None)
-
-    def session(self) -> PGconn | None:
-        """Close the connection for whoever has it, and return the session behind it if nobody else can reach that."""
-        opened, self._opened = self._opened, None
-        return parted(opened) if opened and not opened.closed else None
-
-    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run one statement in a transaction of its own; return its rows, none for a statement without a result."""
-        with self.connect() as connection:
-            cursor = connection.execute(query, values or None)
-            return cursor.fetchall() if cursor.description else []
 
 
 def _drop_statement(name: str) -> sql.Composed:
     return sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
 
 
-def _lock_key(run: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"session-fix {run}".encode()).digest()[:8], signed=True)
-
-
 class Databases:
     """A run's databases on one server; ``run`` is eight hexadecimal digits. A context manager."""
 
     def __init__(self, server: Server, *, run: str, migrate: Callable[[dict[str, str]], str]) -> None:
-        if not re.fullmatch("[0-9a-f]{8}", run):
+        if not re.fullmatch(leftovers.RUN, run):
             raise ValueError(f"{run!r} is no run id: databases under it would not be found again.")
         self.server = server
-        self._prefix = f"sf_{run}_"
+        self._prefix = leftovers.prefix(run)
         self._run = run
         self._migrate = migrate
         self._made: set[str] = set()
@@ -127,7 +63,7 @@ class Databases:
             )
         except psycopg.OperationalError as error:
             raise NoServerError(f"The {server.kind} PostgreSQL does not let us in: {error}") from error
-        self.execute("SELECT pg_advisory_lock_shared(%s)", _lock_key(run))
+        self.execute("SELECT pg_advisory_lock_shared(%s)", lock_key(run))
 
     def __enter__(self) -> Self:
         return self
@@ -164,20 +100,21 @@ class Databases:
     def _building(self) -> Iterator[None]:
         """Let one thread of one process at a time make what all of them share."""
         with self._builder:  # the server's lock is the session's, and all threads here share one
-            self.execute("SELECT pg_advisory_lock(%s)", _lock_key("build"))
+            self.execute("SELECT pg_advisory_lock(%s)", lock_key("build"))
             try:
                 yield
             except psycopg.errors.InsufficientPrivilege as error:
                 raise NoServerError(f"{error.diag.message_primary}. {RIGHTS}") from error
             finally:
-                self.execute("SELECT pg_advisory_unlock(%s)", _lock_key("build"))
+                self.execute("SELECT pg_advisory_unlock(%s)", lock_key("build"))
 
     def template(self, state: State | None = None, *, progress: Progress = SILENT) -> str:
         """Return the name of the template that has a state's contents: by default the migrated schema, and no rows.
 
         It is made by whichever process of the run asks first, unless it came with the server.
         """
-        own, kept = (f"sf_{run}_{f'state_{state.label}' if state else 'template'}" for run in (self._run, KEPT_RUN))
+        name = f"state_{state.label}" if state else "template"
+        own, kept = (f"{leftovers.prefix(run)}{name}" for run in (self._run, KEPT_RUN))
         migrated = self.template() if state else ""
         base = migrated if state and state.migrated else EMPTY
         with self._building():
@@ -186,7 +123,7 @@ class Databases:
             if self.server.kind == "embedded" and self._is_finished(kept):
                 return kept
             if not state:
-                self._make_api_roles()
+                roles.make(self.execute)
             self.execute(self._creation(own, base))
             if state:
                 with progress.step(f"Filling the state {state.name}") as count:
@@ -222,17 +159,8 @@ class Databases:
     def ensure_api_roles(self) -> None:
         """Make those of the data API's roles that are missing, and let every login of a data API act as them."""
         with self._building():
-            self._make_api_roles()
-            for (login,) in self.execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s", ROLE_NAME.format(run=RUN)):
-                for role in API_ROLES:
-                    self.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(login)))
-
-    def _make_api_roles(self) -> None:
-        for role, rights in API_ROLES.items():
-            if not self.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", role):
-                identifier = sql.Identifier(role)
-                self.execute(sql.SQL(f"CREATE ROLE {{}} {rights}").format(identifier))
-                self.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(identifier, sql.Literal(OURS)))
+            roles.make(self.execute)
+            roles.grant_to_logins(self.execute)
 
     def clone(self, template: str | None = None, *, name: str | None = None) -> Database:
         """Return a new private copy of ``template``, the migrated one by default.
@@ -307,15 +235,9 @@ class Databases:
 
         It is what Supabase calls ``authenticator``.
         """
-        name, password = f"{self._prefix}rest_{secrets.token_hex(3)}", secrets.token_urlsafe(24)
         with self._building():
-            self._make_api_roles()
-            self.execute(
-                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}").format(
-                    sql.Identifier(name), sql.Literal(password), sql.SQL(", ").join(map(sql.Identifier, API_ROLES))
-                )
-            )
-        return name, password
+            roles.make(self.execute)
+            return roles.make_login(self.execute, self._prefix)
 
     def close(self) -> None:
         """Leave a server of ours to its end; on a foreign one, drop what this run and dead runs made."""
@@ -324,41 +246,7 @@ class Databases:
                 return
             for name in list(self._made):
                 self.drop(Database(name, {}))
-            self.execute("SELECT pg_advisory_unlock_shared(%s)", _lock_key(self._run))
+            self.execute("SELECT pg_advisory_unlock_shared(%s)", lock_key(self._run))
             with self._building():
-                self._drop_what_nobody_locks()
-
-    def _drop_what_nobody_locks(self) -> None:
-        found = self.execute(
-            "SELECT substr(datname, 4, 8) FROM pg_database WHERE datname ~ %s "
-            "UNION SELECT substr(rolname, 4, 8) FROM pg_roles WHERE rolname ~ %s",
-            *(DATABASE_NAME.format(run=RUN), ROLE_NAME.format(run=RUN)),
-        )
-        in_use = [run for (run,) in found if not self._dropped(run)]
-        if not in_use:
-            for role in API_ROLES:
-                comment = self.execute(
-                    "SELECT 1 FROM pg_roles WHERE rolname = %s AND shobj_description(oid, 'pg_authid') = %s",
-                    *(role, OURS),
-                )
-                if comment:
-                    with contextlib.suppress(psycopg.errors.DependentObjectsStillExist):
-                        self.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
-
-    def _dropped(self, run: str) -> bool:
-        """Drop what carries the id of ``run`` unless that run lives; say whether it is gone."""
-        key = _lock_key(run)
-        if self.execute("SELECT pg_try_advisory_lock(%s)", key) != [(True,)]:
-            return False
-        try:
-            for (name,) in self.execute(
-                "SELECT datname FROM pg_database WHERE datname ~ %s", DATABASE_NAME.format(run=run)
-            ):
-                identifier = sql.Identifier(name)
-                self.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
-                self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
-            for (name,) in self.execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s", ROLE_NAME.format(run=run)):
-                self.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-        finally:
-            self.execute("SELECT pg_advisory_unlock(%s)", key)
-        return True
+                if leftovers.drop_dead_runs(self.execute):
+                    roles.drop(self.execute)

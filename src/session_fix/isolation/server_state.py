@@ -14,9 +14,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from session_fix.databases import API_ROLES, DATABASE_NAME, OURS, ROLE_NAME, RUN, Database, Databases
+from session_fix.databases import Database, Databases
 from session_fix.errors import ServerChangedError
 from session_fix.isolation import facts
+from session_fix.leftovers import DATABASE_NAME, OURS, ROLE_NAME, RUN
+from session_fix.roles import API_ROLES
 
 QUERY = f"""
 SELECT jsonb_build_object(

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from session_fix import folders, schema
-from session_fix.databases import API_ROLES, KEPT_RUN, Databases
+from session_fix.databases import KEPT_RUN, Databases
 from session_fix.errors import DamagedClusterError
 from session_fix.processes import GuardedProcess
 from session_fix.progress import Progress
+from session_fix.roles import API_ROLES
 from session_fix.servers import Server, clusters, embedded
 from session_fix.states import State
 
