@@ -226,6 +226,35 @@ def test_closing_touches_nothing_that_we_did_not_make(open_run, sql, what_is_the
         sql(f'DROP ROLE IF EXISTS "{name}_rest_owner"')
 
 
+@pytest.fixture
+def limited(foreign, sql):
+    """Yield a run of a role that may drop what it owns, and nothing else."""
+    role = f"limited_{secrets.token_hex(3)}"
+    sql(f"CREATE ROLE {role} LOGIN CREATEDB CREATEROLE BYPASSRLS")
+    server = Server("external", foreign.version, foreign.admin | {"user": role})
+    yield Databases(server, run=secrets.token_hex(4), migrate=Migration())
+    sql(f"DROP ROLE {role}")
+
+
+def test_what_closing_cannot_drop_does_not_keep_the_rest(limited, sql, what_is_there):
+    """Of a database that belongs to somebody else by now, and of a dead run of another user, it can only speak."""
+    before = what_is_there()
+    dead = f"sf_{secrets.token_hex(4)}_{secrets.token_hex(6)}"
+    databases = [limited.clone().name for _ in range(5)]
+    sql(f"CREATE DATABASE {dead}")
+    sql(f"ALTER DATABASE {databases[2]} OWNER TO CURRENT_USER")
+    limited.make_login()
+    try:
+        with pytest.raises(NoServerError, match="must be owner of database"):
+            limited.close()
+        assert what_is_there() - before == {dead, databases[2], *API_ROLES}
+    finally:
+        for name in (dead, databases[2]):
+            sql(f"DROP DATABASE {name}")
+        for role in API_ROLES:
+            sql(f"DROP ROLE {role}")
+
+
 def test_closing_keeps_roles_that_were_there_before(open_run, sql, what_is_there):
     """A self-hosted Supabase has roles of these names, and lives on them."""
     sql("CREATE ROLE anon")

@@ -15,6 +15,20 @@ import pytest
 def test_one(database, number):
     assert database.rows("SELECT 1") == [(1,)]
 """
+USES_THE_DATA_API = """
+import pytest
+
+def test_without(database):
+    assert database.rows("SELECT 1") == [(1,)]
+
+@pytest.mark.parametrize("number", range(3))
+def test_direct(supabase, number):
+    assert supabase.url
+
+@pytest.mark.parametrize("number", range(3))
+def test_through_the_service(frontend, number):
+    assert frontend.create_session().session_id
+"""
 UNRELATED = """
 import pytest
 
@@ -44,6 +58,17 @@ FAILS = """
 def test_it(frontend, service):
     session_id = frontend.create_session().session_id
     assert frontend.query(session_id, "hello").status == 418, "no teapot"
+"""
+LEAVES_THINGS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(6))
+def test_rows(database, number):
+    database.rows("INSERT INTO ai_sessions (id) VALUES (gen_random_uuid())")
+
+@pytest.mark.parametrize("number", range(2))
+def test_more(database, number):
+    database.rows("CREATE TABLE mine ()")
 """
 SAYS_ITS_SERVER = """
 import os
@@ -141,3 +166,76 @@ def test_workers_share_one_server(run, tmp_path):
     servers = {path.name: path.read_text() for path in tmp_path.glob("server-*")}
     assert set(servers) == {"server-gw0", "server-gw1"}
     assert len(set(servers.values())) == 1
+
+
+def of_databases(done):
+    """Return what was said of private databases: how many were emptied, how many dropped, and the lines below that."""
+    title = "session-fix: private databases"
+    assert done.stdout.count(title) == 1, done.stdout + done.stderr
+    first, *lines = done.stdout.partition(title)[2].partition("\n===")[0].lstrip(" =:\n").splitlines()
+    words = first.split()
+    counts = {words[index + 1]: int(word) for index, word in enumerate(words) if word.isdigit()}
+    return counts, lines
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "workers"])
+def test_why_databases_were_dropped_is_said_at_the_end(run, options):
+    """Whoever wants a faster run has to know what keeps its databases from being handed on."""
+    counts, lines = of_databases(run(LEAVES_THINGS, *options))
+    assert counts == {"emptied": 6, "dropped": 2}
+    assert [line.split(":")[0] for line in lines if line] == ["     2  a change of the catalog"]
+
+
+def test_a_quiet_run_says_it_in_one_line(run):
+    """That is what quiet means."""
+    done = run(LEAVES_THINGS, "-q")
+    counts, _ = of_databases(done)
+    assert counts == {"emptied": 6, "dropped": 2}
+    assert "change of the catalog" not in done.stdout
+
+
+def test_clones_that_were_asked_for_are_no_finding(run):
+    """Nothing was found in them: they are dropped whatever there is."""
+    done = run(LEAVES_THINGS, "--session-fix-isolation", "clone")
+    assert "8 dropped as clones" in done.stdout
+    assert "change of the catalog" not in done.stdout
+
+
+def test_a_run_without_a_database_says_nothing_of_databases(run):
+    """The plugin is in many an environment for the sake of a few tests."""
+    assert "private databases" not in run(UNRELATED).stdout
+
+
+@pytest.fixture
+def broken_npm(tmp_path):
+    """Return an environment in which the data API cannot be installed; each try writes a line into ``tries``."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, body in {"node": "echo v22.1.0", "npm": f"echo >> {tmp_path}/tries; echo no network >&2; exit 1"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "SESSION_FIX_CACHE": str(tmp_path / "cache")}
+
+
+def test_without_a_data_api_the_run_ends_at_once_with_the_reason(run, broken_npm, tmp_path):
+    """It is started when the first test needs it; the others would each wait for it and fail."""
+    done = run(USES_THE_DATA_API, **broken_npm)
+    said = done.stdout + done.stderr
+    assert done.returncode == 3, said
+    assert said.count("npm could not install the data API's packages") == 1
+    assert "no network" in said
+    assert "1 passed" in said, "what needs no data API has run by then"
+    assert len((tmp_path / "tries").read_text().splitlines()) == 1
+
+
+def test_without_a_data_api_workers_show_the_reason(run, broken_npm, tmp_path):
+    """Each of them tries once, and none is reported as crashed."""
+    done = run(USES_THE_DATA_API, "-n", "2", **broken_npm)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "npm could not install the data API's packages" in said
+    assert "INTERNALERROR" not in said
+    assert "crashed" not in said
+    assert "1 passed, 6 errors" in said
+    assert len((tmp_path / "tries").read_text().splitlines()) <= 2

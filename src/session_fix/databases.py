@@ -6,12 +6,11 @@ in the database: the template flag, set last.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import psycopg
@@ -240,13 +239,19 @@ class Databases:
             return roles.make_login(self.execute, self._prefix)
 
     def close(self) -> None:
-        """Leave a server of ours to its end; on a foreign one, drop what this run and dead runs made."""
-        with contextlib.closing(self._admin):
-            if self.server.kind != "external":
-                return
-            for name in list(self._made):
-                self.drop(Database(name, {}))
-            self.execute("SELECT pg_advisory_unlock_shared(%s)", lock_key(self._run))
-            with self._building():
-                if leftovers.drop_dead_runs(self.execute):
-                    roles.drop(self.execute)
+        """Leave a server of ours to its end; on a foreign one, drop what this run and dead runs made.
+
+        What of that fails is raised when all the rest has been done.
+        """
+        with ExitStack() as ending:  # the last callback is the first to be called
+            ending.callback(self._admin.close)
+            if self.server.kind == "external":
+                ending.callback(self._drop_dead_runs)
+                for name in self._made:
+                    ending.callback(self.drop, Database(name, {}))
+
+    def _drop_dead_runs(self) -> None:
+        self.execute("SELECT pg_advisory_unlock_shared(%s)", lock_key(self._run))
+        with self._building():
+            if leftovers.drop_dead_runs(self.execute):
+                roles.drop(self.execute)

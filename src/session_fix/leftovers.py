@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from psycopg import sql
@@ -32,28 +33,35 @@ def lock_key(run: str) -> int:
 
 
 def drop_dead_runs(execute: Execute) -> bool:
-    """Drop what the runs made that nobody locks any more; say whether no other run lives."""
+    """Drop what the runs made that nobody locks any more; say whether no other run lives.
+
+    What of that fails is raised when all the rest has been dropped.
+    """
     found = execute(
         "SELECT substr(datname, 4, 8) FROM pg_database WHERE datname ~ %s "
         "UNION SELECT substr(rolname, 4, 8) FROM pg_roles WHERE rolname ~ %s",
         *(DATABASE_NAME.format(run=RUN), ROLE_NAME.format(run=RUN)),
     )
-    in_use = [run for (run,) in found if not _is_dropped(execute, run)]
+    in_use = []
+    with ExitStack() as ending:  # each callback is called, whatever the others raise, and the last one first
+        for (run,) in found:
+            if execute("SELECT pg_try_advisory_lock(%s)", lock_key(run)) == [(True,)]:
+                ending.callback(_drop_run, execute, run)
+            else:
+                in_use.append(run)
     return not in_use
 
 
-def _is_dropped(execute: Execute, run: str) -> bool:
-    """Drop what carries the id of ``run`` unless that run lives; say whether it is gone."""
-    key = lock_key(run)
-    if execute("SELECT pg_try_advisory_lock(%s)", key) != [(True,)]:
-        return False
-    try:
-        for (name,) in execute("SELECT datname FROM pg_database WHERE datname ~ %s", DATABASE_NAME.format(run=run)):
-            identifier = sql.Identifier(name)
-            execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
-            execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+def _drop_run(execute: Execute, run: str) -> None:
+    """Drop what carries the id of ``run``, and let go of its lock."""
+    with ExitStack() as ending:
+        ending.callback(execute, "SELECT pg_advisory_unlock(%s)", lock_key(run))
         for (name,) in execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s", ROLE_NAME.format(run=run)):
-            execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-    finally:
-        execute("SELECT pg_advisory_unlock(%s)", key)
-    return True
+            ending.callback(execute, sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+        for (name,) in execute("SELECT datname FROM pg_database WHERE datname ~ %s", DATABASE_NAME.format(run=run)):
+            ending.callback(_drop_database, execute, sql.Identifier(name))
+
+
+def _drop_database(execute: Execute, name: sql.Identifier) -> None:
+    execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(name))
+    execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))

@@ -1,4 +1,4 @@
-"""The pytest plugin: options, fixtures (in ``fixtures/``), the record of a failed test, the testing checklist."""
+"""The pytest plugin: options, fixtures (in ``fixtures/``), a failed test's record; its end is in ``pytest_summary``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ pytest_plugins = [
     "session_fix.fixtures.database",
     "session_fix.fixtures.supabase",
     "session_fix.fixtures.service",
+    "session_fix.pytest_summary",
 ]
 ALEMBIC_FIXTURES = "session_fix.fixtures.alembic"
 
@@ -36,6 +37,7 @@ DATABASE_MARKER = (
     "database(isolation='clone' | reset='truncate' | scope='class' | 'module' | 'session'): another way than the run's"
 )
 DATABASE = pytest.StashKey[tuple[Database, Stack]]()  # what a test had, for when it fails
+STACK = pytest.StashKey[Stack]()  # of this process, once it is started
 RECORD = pytest.StashKey[tuple[Recorder, list[Service]]]()  # what a test recorded, and with which services
 
 
@@ -140,34 +142,3 @@ def _what_happened(item: pytest.Item) -> Iterator[tuple[str, str]]:
     for service in services:
         if printed := service.process.last_lines():
             yield f"session-fix: last lines of {service.directory.name}", printed
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the testing checklist, ticked from the results."""
-    results: dict[str, dict[str, bool]] = {}
-    places: dict[str, tuple[int, str, int]] = {}
-    for outcome in ("passed", "failed"):
-        for report in terminalreporter.stats.get(outcome, []):
-            for name, value in report.user_properties:
-                if name == CHECKLIST and report.when == "call":
-                    line, column = value
-                    results.setdefault(line, {})[column] = outcome == "passed"
-                    file, number, _ = report.location
-                    places[line] = (file.count("/"), file, number or 0)
-    if not results:
-        return
-    columns = sorted({column for ticks in results.values() for column in ticks}, key=_column_order)
-    terminalreporter.section("testing checklist: [x] as expected of the variant, [ ] not, blank: not run")
-    width = max(map(len, results))
-    terminalreporter.write_line(f"{'':{width}}  {'  '.join(columns)}")
-    for line in sorted(results, key=lambda line: places[line]):
-        ticks = (_tick(results[line].get(column)).center(len(column)) for column in columns)
-        terminalreporter.write_line(f"{line:{width}}  {'  '.join(ticks)}".rstrip())
-
-
-def _tick(passed: bool | None) -> str:  # noqa: FBT001  a result, not a switch
-    return {True: "[x]", False: "[ ]", None: ""}[passed]
-
-
-def _column_order(column: str) -> tuple[int, str]:
-    return (VARIANTS.index(column) if column in VARIANTS else len(VARIANTS), column)

@@ -16,7 +16,7 @@ T = TypeVar("T")
 class Pool(Generic[T]):
     """Hands out what ``make`` returns, and takes it back: what ``renew`` returns is handed out again, None is not.
 
-    What either raises is raised by the next ``take``.
+    What either raises is raised by the next ``take`` or ``check``.
     """
 
     def __init__(self, tasks: Tasks, make: Callable[[], Task[T]], renew: Callable[[T], Task[T | None]]) -> None:
@@ -32,7 +32,7 @@ class Pool(Generic[T]):
     def take(self) -> T:
         """Return one that is ready, at once, or the first that will be."""
         self._note_the_pace()
-        self._raise()
+        self.check()
         if self._ready:
             return self._ready.pop()  # the latest: what it needs is still in the processor's caches
         while not self._ready:
@@ -40,7 +40,7 @@ class Pool(Generic[T]):
                 self._start(self._make())
             else:
                 self._tasks.go_on(wait=True)
-            self._raise()
+            self.check()
         taken = self._ready.pop()
         self._make_ahead()
         return taken
@@ -56,12 +56,12 @@ class Pool(Generic[T]):
             self._start(self._make())
 
     def emptied(self) -> list[T]:
-        """Return what is ready, and hand out no more of it; after the tasks have finished. Raises what they raised."""
-        self._raise()
+        """Return what is ready, and hand out no more of it; after the tasks have finished."""
         ready, self._ready = self._ready, deque()
         return list(ready)
 
-    def _raise(self) -> None:
+    def check(self) -> None:
+        """Raise what making or renewing raised, if nobody has been told yet."""
         error, self._error = self._error, None  # the next who asks tries again
         if error:
             raise error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -39,7 +39,8 @@ class PrivateDatabases:
 
     ``rest`` returns the data API's role, "" as long as there is none. ``settled(name)`` says whether the data API has
     finished with a database, None when this test did not use it; ``let_go(name)`` tells it that a database goes.
-    ``alone``: no other process uses the server. ``ended`` counts what became of the databases.
+    ``alone``: no other process uses the server. ``ended`` counts what became of the databases; ``mishaps`` says
+    what went wrong in dropping them.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class PrivateDatabases:
         alone: bool,
     ) -> None:
         self.ended: Counter[str] = Counter()
+        self.mishaps: list[str] = []
         self._databases = databases
         self._rest, self._settled, self._let_go = rest, settled, let_go
         self._alone = alone
@@ -67,14 +69,21 @@ class PrivateDatabases:
     def close(self) -> None:
         """Wait for what is under way, and let go of what is ready.
 
-        Raises ``UnnoticedTracesError`` when a test left something that escaped us, once everything is let go of.
+        Raises ``UnnoticedTracesError`` when a test left something that escaped us, or what else went wrong, once
+        everything is let go of.
         """
-        self._tasks.finish()
-        for pool in self._pools.values():
-            for lent in pool.emptied():
-                self._tasks.run(self._let_go_of(lent))
-        for line in self._lines:
-            line.close()
+        with ExitStack() as ending:  # the last callback is the first to be called
+            ending.callback(self._check)
+            for line in self._lines:
+                ending.callback(line.close)
+            ending.callback(self._tasks.finish)
+            self._tasks.finish()
+            for pool in self._pools.values():
+                ending.callback(pool.check)
+                for lent in pool.emptied():
+                    ending.callback(self._tasks.run, self._let_go_of(lent))
+
+    def _check(self) -> None:
         if self._unnoticed:
             raise UnnoticedTracesError(
                 f"A test left {self._unnoticed[0]} in a database that other tests had after it, and kept PostgreSQL "
@@ -98,7 +107,8 @@ class PrivateDatabases:
                 lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
             if self._watch and (traces := self._watch.traces()):  # before another test gets to see them
                 self.ended[f"dropped: {traces[0]}"] += 1
-                self._tasks.run(self._dropped(lent))  # a role can go only once the database has
+                self._drop(lent)
+                self._tasks.finish()  # a role can go only once the database has
                 self._watch.mend()
             else:
                 pool.give_back(lent)
@@ -124,7 +134,7 @@ class PrivateDatabases:
         """Return the database for the next test, None when it has none."""
         if traces := (yield from self._left_in(lent)):
             self.ended[f"dropped: {traces[0]}"] += 1
-            self._tasks.start(self._dropped(lent), _heard)
+            self._drop(lent)
             return None
         self.ended["recycled"] += 1
         return Lent(lent.database.with_session(lent.session), recycler=lent.recycler)
@@ -132,7 +142,7 @@ class PrivateDatabases:
     def _ended(self, lent: Lent) -> Task[None]:
         """End a database that is not recycled, beside the next test."""
         self.ended["dropped"] += 1
-        self._tasks.start(self._dropped(lent), _heard)
+        self._drop(lent)
         yield from ()
 
     def _left_in(self, lent: Lent) -> Task[list[str]]:
@@ -160,34 +170,45 @@ class PrivateDatabases:
             try:
                 self._blueprints[template] = yield from blueprint(unused.dsn)
             finally:
-                self._tasks.start(self._databases.dropping(unused, self._lines[1]), _heard)
+                self._tasks.start(self._databases.dropping(unused, self._lines[1]), self._noting(unused))
         return self._blueprints[template]
 
     def _let_go_of(self, lent: Lent) -> Task[None]:
         """End a database that is ready when the run ends; ours go with their server."""
-        if lent.recycler:
-            self._unnoticed += yield from lent.recycler.audit()
-        if self._databases.server.kind == "external":
-            yield from self._dropped(lent)
-            return
-        self._close(lent)
+        try:
+            if lent.recycler:
+                self._unnoticed += yield from lent.recycler.audit()
+        finally:
+            if self._databases.server.kind == "external":
+                self._drop(lent)
+            else:
+                self._close(lent)
+
+    def _drop(self, lent: Lent) -> None:
+        """Begin to drop a database, beside the next test."""
+        self._tasks.start(self._dropped(lent), self._noting(lent.database))
 
     def _dropped(self, lent: Lent) -> Task[None]:
         self._close(lent)
-        self._let_go(lent.database.name)
-        yield from self._databases.dropping(lent.database, self._lines[1])
+        try:
+            self._let_go(lent.database.name)
+        finally:
+            yield from self._databases.dropping(lent.database, self._lines[1])
+
+    def _noting(self, database: Database) -> Callable[[None, BaseException | None], None]:
+        """Return what notes why a database was not dropped: that is no matter of the test that runs by then."""
+
+        def note(_: None, error: BaseException | None) -> None:
+            if error:
+                self.mishaps.append(f"{database.name}: {type(error).__name__}: {error}".partition("\n")[0])
+
+        return note
 
     def _close(self, lent: Lent) -> None:
         if session := lent.session or lent.database.session():
             session.finish()
         if lent.recycler:
             lent.recycler.close()
-
-
-def _heard(_: None, error: BaseException | None) -> None:
-    """Let an error that nobody waits for come up where the task went on."""
-    if error:
-        raise error
 
 
 def _is_ours(thread: threading.Thread) -> bool:
