@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from session_fix import cached, folders
 from session_fix.errors import NoRestError
 from session_fix.progress import SILENT, Progress
 from session_fix.rest import node
@@ -96,6 +97,39 @@ def test_of_two_at_once_the_second_waits(fake, notes, eventually):
             (notes / "wait").unlink()
         assert len({install.result(20) for install in installs}) == 1
     assert len(runs(notes)) == 1
+
+
+def test_clearing_the_cache_waits_for_an_installation(fake, notes, eventually):
+    """What npm is still writing cannot be removed, and it would count what it finds half gone as installed."""
+    (notes / "wait").touch()
+    clearing = Told("Waiting for another run")
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            install = pool.submit(node.install, fake, SILENT)
+            eventually(lambda: runs(notes))
+            clear = pool.submit(cached.clear, clearing)
+            assert clearing.began.wait(20)
+            assert node.home().exists()
+        finally:
+            (notes / "wait").unlink()
+        script = install.result(20)
+        (found,) = clear.result(20)
+    assert (found.kind, found.name) == (cached.PACKAGES, script.parent.name)
+    assert not node.home().exists()
+
+
+def test_an_installation_waits_for_a_clear_and_starts_anew(fake, notes):
+    """What it waited for has gone with the folder."""
+    node.home().mkdir(parents=True)
+    installing = Told("Waiting for another run")
+    with ThreadPoolExecutor(1) as pool:
+        with folders.locked(node.home()):
+            install = pool.submit(node.install, fake, installing)
+            assert installing.began.wait(20)
+            node.home().rmdir()
+        assert install.result(20).exists()
+    assert len(runs(notes)) == 1
+    assert node.is_installed(node.home())
 
 
 def test_a_failing_npm_gives_its_last_lines(fake, notes):

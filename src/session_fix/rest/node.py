@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import os
 import re
-import secrets
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from session_fix import folders
 from session_fix.errors import NoRestError
@@ -91,28 +89,41 @@ def install(node: Node, progress: Progress) -> Path:
     other. Raises ``NoRestError`` with npm's last lines.
     """
     folder = home()
-    folder.mkdir(exist_ok=True)
-    if not is_installed(folder):
-        with (folder / "lock").open("w") as lock:
-            _wait_for(lock, progress)
-            if not is_installed(folder):
-                _npm_ci(node, folder, progress)
-                (folder / FINISHED).touch()
     source = (SOURCES / "server.mjs").read_bytes()
     script = folder / f"server-{hashlib.sha256(source).hexdigest()[:16]}.mjs"
-    if not script.exists():
-        unfinished = folder / f"{script.name}.{secrets.token_hex(4)}"
+    if is_installed(folder) and script.exists():
+        return script
+    descriptor = _lock_made(folder, progress)
+    try:
+        if not is_installed(folder):
+            _npm_ci(node, folder, progress)
+            (folder / FINISHED).touch()
+        unfinished = script.with_name(f"{script.name}.unfinished")
         unfinished.write_bytes(source)
         unfinished.rename(script)
+    finally:
+        os.close(descriptor)
     return script
 
 
-def _wait_for(lock: IO[str], progress: Progress) -> None:
+def _lock_made(folder: Path, progress: Progress) -> int:
+    while True:
+        folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # it was cleared away at this moment
+            return lock(folder, progress)
+
+
+def lock(folder: Path, progress: Progress) -> int:
+    """Take the lock under which the packages in a folder come and go; return the descriptor to close.
+
+    Another run that has it is waited for. Raises ``FileNotFoundError`` when the folder is gone by then.
+    """
+    folder = folder.resolve()  # it may be a link to where they were installed once
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return folders.lock(folder, blocking=False)
     except BlockingIOError:
-        with progress.step("Waiting for another run that installs the data API"):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with progress.step("Waiting for another run that installs or clears the data API's packages"):
+            return folders.lock(folder)
 
 
 def _npm_ci(node: Node, home: Path, progress: Progress) -> None:
