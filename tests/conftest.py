@@ -1,11 +1,13 @@
-"""How the tests that start real processes look at what is running, and wait for what must become of it."""
+"""How the tests look at what is running, at processes and servers alike, and wait for what must become of it."""
 
 import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 
 LISTENING = "0A"  # Source: enum tcp states in the kernel's net/tcp_states.h
@@ -37,6 +39,31 @@ def eventually():
         return answer
 
     return ask
+
+
+@pytest.fixture
+def sql_on():
+    """Return a function that returns, for a server, one that runs a statement there as its owner."""
+    with ExitStack() as cleanup:
+
+        def connected(server):
+            params = server.admin | {"dbname": "postgres"}
+            connection = cleanup.enter_context(psycopg.connect(**params, autocommit=True))
+
+            def run(query, *values):
+                cursor = connection.execute(query, values or None)
+                return cursor.fetchall() if cursor.description else []
+
+            return run
+
+        yield connected
+
+
+@pytest.fixture
+def what_is_there(sql):
+    """Return a function that lists the databases and the roles that are not PostgreSQL's own, where ``sql`` runs."""
+    query = "SELECT datname FROM pg_database UNION SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"
+    return lambda: {name for (name,) in sql(query)}
 
 
 @pytest.fixture

@@ -25,26 +25,9 @@ def foreign():
 
 
 @pytest.fixture
-def sql(foreign):
+def sql(foreign, sql_on):
     """Return a function that runs a statement on the foreign server, as its owner."""
-    with psycopg.connect(**foreign.admin, dbname="postgres", autocommit=True) as connection:
-
-        def run(query, *values):
-            cursor = connection.execute(query, values or None)
-            return cursor.fetchall() if cursor.description else []
-
-        yield run
-
-
-@pytest.fixture
-def what_is_there(sql):
-    """Return a function that lists the databases and the roles that are not PostgreSQL's own."""
-
-    def look():
-        databases = {name for (name,) in sql("SELECT datname FROM pg_database")}
-        return databases | {name for (name,) in sql("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'")}
-
-    return look
+    return sql_on(foreign)
 
 
 class Migration:

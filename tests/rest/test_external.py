@@ -31,21 +31,9 @@ def server():
 
 
 @pytest.fixture
-def sql(server):
+def sql(server, sql_on):
     """Return a function that runs a statement on that server, as its owner."""
-    with psycopg.connect(**server.admin, dbname="postgres", autocommit=True) as connection:
-
-        def run(query, *values):
-            cursor = connection.execute(query, values or None)
-            return cursor.fetchall() if cursor.description else []
-
-        yield run
-
-
-@pytest.fixture
-def what_is_there(sql):
-    """Return a function that lists databases and roles."""
-    return lambda: sorted(sql("SELECT 'd', datname FROM pg_database UNION SELECT 'r', rolname FROM pg_roles"))
+    return sql_on(server)
 
 
 @pytest.fixture(scope="module")

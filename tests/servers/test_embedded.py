@@ -4,12 +4,9 @@ import contextlib
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -26,19 +23,6 @@ with embedded.start() as (server, process):
     print(json.dumps({"version": server.version, "folder": str(process.folder)}), flush=True)
     sys.stdin.read()
 """
-TELLS_ITS_FOLDER = """
-import contextlib
-from session_fix import folders
-make = folders.run_folder
-
-@contextlib.contextmanager
-def told(name):
-    with make(name) as folder:
-        print(folder.path, flush=True)
-        yield folder
-
-folders.run_folder = told
-"""
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +30,6 @@ def running():
     """Start one server for the tests that only look at it."""
     with embedded.start() as started:
         yield started
-
-
-@pytest.fixture
-def owner():
-    """Return a function that starts a program which says one line; whatever still runs is killed with the test."""
-    owners = []
-
-    def start(*command):
-        owners.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        return owners[-1]
-
-    yield start
-    for process in owners:
-        with process:
-            process.kill()
 
 
 def processes_in(folder):
@@ -144,22 +113,10 @@ def test_a_server_that_cannot_start_gives_its_own_words(monkeypatch):
         pass
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs as an ordinary user already")
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv, of util-linux")
-def test_it_runs_for_an_ordinary_user_too(owner, eventually):
+def test_it_runs_for_an_ordinary_user_too(as_nobody, said, eventually):
     """Root's server runs as somebody else, everybody else's as themselves: two ways through the code."""
-    # The capability lets the other user read an interpreter under /root; PostgreSQL gets binaries it can reach anyway.
-    user = ("--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=+dac_read_search")
-    setpriv = ("setpriv", *user, "--ambient-caps=+dac_read_search")
-    if subprocess.run([*setpriv, "true"], check=False).returncode:
-        pytest.skip("this container does not let setpriv pass a capability on")
-    binaries = embedded._reachable(embedded.binaries("18"), embedded._server_user())  # noqa: SLF001
-    script = f"from pathlib import Path\nfrom session_fix.servers import embedded\n{SERVER}".replace(
-        "with", f"embedded.binaries = lambda _: Path({str(binaries)!r})\nwith", 1
-    )
-    process = owner(*setpriv, sys.executable, "-c", script)
-    said = json.loads(process.stdout.readline())
-    folder = Path(said["folder"])
+    process = as_nobody(SERVER)
+    folder = Path(json.loads(said(process))["folder"])
     assert folder.stat().st_uid != 0
     process.kill()
     eventually(lambda: not folder.exists())
@@ -167,11 +124,11 @@ def test_it_runs_for_an_ordinary_user_too(owner, eventually):
 
 @pytest.mark.needs_proc
 @pytest.mark.parametrize("reached", [".", "data", "data/PG_VERSION", "data/global/pg_control", "data/postmaster.pid"])
-def test_killed_while_starting_it_leaves_nothing(owner, eventually, reached):
+def test_killed_while_starting_it_leaves_nothing(tells_its_folder, said, eventually, reached):
     """Wherever in its start the owner is killed, no process, folder or shared memory of the server remains."""
     before = orphaned_memory()
-    process = owner(sys.executable, "-c", TELLS_ITS_FOLDER + SERVER)
-    folder = Path(process.stdout.readline().strip())
+    process = tells_its_folder(SERVER)
+    folder = Path(said(process))
     eventually((folder / reached).exists, of_what=f"{reached} is there")
     process.send_signal(signal.SIGKILL)
     process.wait()

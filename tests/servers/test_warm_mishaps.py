@@ -2,10 +2,8 @@
 
 import json
 import os
-import select
 import shutil
 import signal
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -17,10 +15,9 @@ import pytest
 
 from session_fix import folders, stack
 from session_fix.progress import Progress
-from session_fix.servers import UNSAFE_BUT_FAST, clusters, embedded, warm
+from session_fix.servers import UNSAFE_BUT_FAST, clusters, warm
 from session_fix.settings import Settings
 
-ANSWER_TIMEOUT_S = 60
 WHOLE = "whole"
 SERVER = """
 import json, sys
@@ -31,19 +28,9 @@ with warm.start(version="18", progress=SILENT) as (server, process):
     sys.stdin.read()
 """
 FROM_STDIN = """
-import contextlib, pathlib, sys
-from session_fix import folders
+import pathlib, sys
 from session_fix.servers import embedded
 folders.SHM = pathlib.Path(sys.argv[1])
-make = folders.run_folder
-
-@contextlib.contextmanager
-def told(name):
-    with make(name) as folder:
-        print(folder.path, flush=True)
-        yield folder
-
-folders.run_folder = told
 with embedded.start(cluster=sys.stdin.buffer):
     print("started", flush=True)
     sys.stdin.read()
@@ -69,34 +56,11 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def owner():
-    """Return a function that starts a program which says lines; whatever still runs is killed with the test."""
-    owners = []
-
-    def start(*command):
-        owners.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0))
-        return owners[-1]
-
-    yield start
-    for process in owners:
-        with process:
-            process.kill()
-
-
-@pytest.fixture
 def runs():
     """Yield a folder for the folders of a run, which no other run on this machine sweeps."""
     with folders.run_folder("kill") as folder:
         folder.path.chmod(0o711)  # root's PostgreSQL runs as somebody else
         yield folder.path
-
-
-def said(process):
-    """Return the next line a program printed; fail when none comes."""
-    ready, _, _ = select.select([process.stdout], [], [], ANSWER_TIMEOUT_S)
-    line = process.stdout.readline().decode().strip() if ready else ""
-    assert line, f"it said nothing; exit code {process.poll()}"
-    return line
 
 
 def origin(admin):
@@ -169,7 +133,7 @@ def test_a_damaged_one_is_made_again(kept, damage):
     assert clusters.kept() == [kept]
 
 
-def test_one_of_two_builds_after_a_third_was_killed(owner, eventually, empty_cache):
+def test_one_of_two_builds_after_a_third_was_killed(owner, said, eventually, empty_cache):
     """A run is killed while it initialises; the next one has two workers that start at the same time."""
     killed = owner(sys.executable, "-c", SERVER)
     eventually(lambda: list(empty_cache.glob(f"{clusters.UNFINISHED}*")), of_what="it builds", timeout_s=60)
@@ -184,10 +148,10 @@ def test_one_of_two_builds_after_a_third_was_killed(owner, eventually, empty_cac
 
 @pytest.mark.parametrize("unpacked", [0.5, 1.0])
 def test_killed_between_unpacking_and_start_it_leaves_nothing(
-    kept, owner, eventually, is_running, descendants, runs, unpacked
+    kept, tells_its_folder, said, eventually, is_running, descendants, runs, unpacked
 ):
     """The guard does not know yet what to start, and somebody else still writes into its folder."""
-    process = owner(sys.executable, "-c", FROM_STDIN, runs)
+    process = tells_its_folder(FROM_STDIN, runs)
     folder = Path(said(process))
     content = kept.read_bytes().rstrip(b"\0")  # without the end of the archive, and with the pipe open, tar waits
     process.stdin.write(content[: int(len(content) * unpacked)])
@@ -203,14 +167,14 @@ def test_killed_between_unpacking_and_start_it_leaves_nothing(
     assert not folder.exists()
 
 
-def test_what_is_killed_there_would_have_started(kept, owner, runs):
+def test_what_is_killed_there_would_have_started(kept, tells_its_folder, said, runs):
     """The test above has to stop a start that works."""
-    process = owner(sys.executable, "-c", FROM_STDIN, runs)
+    process = tells_its_folder(FROM_STDIN, runs)
     folder = Path(said(process))
     process.stdin.write(kept.read_bytes())
     process.stdin.close()
     assert said(process) == "started"
-    process.wait(ANSWER_TIMEOUT_S)
+    process.wait(60)
     assert not folder.exists()
 
 
@@ -222,28 +186,17 @@ def reachable_migrations():
         yield shutil.copytree(folders.bundled("migrations"), Path(folder) / "migrations")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs as an ordinary user already")
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv, of util-linux")
-def test_an_ordinary_user_has_a_kept_cluster_too(owner, empty_cache, eventually, reachable_migrations):
+def test_an_ordinary_user_has_a_kept_cluster_too(as_nobody, said, empty_cache, eventually, reachable_migrations):
     """Root's files are unpacked by somebody else, everybody else's by themselves: two ways through the code."""
-    # The capability lets the other user read an interpreter under /root; PostgreSQL gets binaries it can reach anyway.
-    user = ("--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=+dac_read_search")
-    setpriv = ("setpriv", *user, "--ambient-caps=+dac_read_search")
-    if subprocess.run([*setpriv, "true"], check=False).returncode:
-        pytest.skip("this container does not let setpriv pass a capability on")
     empty_cache.parent.mkdir()
     shutil.chown(empty_cache.parent, "nobody")
-    binaries = embedded._reachable(embedded.binaries("18"), embedded._server_user())  # noqa: SLF001
     script = f"""
-from pathlib import Path
 from session_fix import folders
-from session_fix.servers import embedded
-embedded.binaries = lambda _: Path({str(binaries)!r})
 folders.bundled = lambda _: Path({str(reachable_migrations)!r})
 {SERVER}"""
     origins, inodes = [], []
     for _ in range(2):
-        process = owner(*setpriv, sys.executable, "-c", script)
+        process = as_nobody(script)
         found = json.loads(said(process))
         origins.append(origin(found["admin"]))
         inodes += [path.stat().st_ino for path in empty_cache.iterdir()]
