@@ -1,0 +1,1 @@
+"""Every order of concurrent calls: schedules, runs and what they came to."""
