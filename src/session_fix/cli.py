@@ -7,46 +7,22 @@ import json
 import math
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
 import session_fix
+from session_fix import cli_explore
 from session_fix import settings as settings_module
+from session_fix.cli_options import EXIT_CODES, check_reports, stack_options, write_report
 from session_fix.errors import SessionFixError, UsageError
 from session_fix.progress import Progress
 
-EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 INTERRUPTED = 130
 PIPE_CLOSED = 0
-
-STACK_OPTIONS = (
-    click.option("--postgres", type=click.Choice(settings_module.POSTGRES_KINDS), help="Where PostgreSQL comes from."),
-    click.option(
-        "--postgres-version",
-        type=click.Choice(settings_module.CHOICES["postgres_version"]),
-        help="Of the embedded one.",
-    ),
-    click.option("--rest", type=click.Choice(settings_module.REST_KINDS), help="Which data API stands before it."),
-    click.option(
-        "--allow-remote", is_flag=True, default=None, help="Let an external PostgreSQL be on another machine."
-    ),
-    click.option("--durable", is_flag=True, default=None, help="Let PostgreSQL wait for the disk."),
-    click.option("--python", metavar="PROGRAM", help="Interpreter that runs the service; default: this one."),
-)
-
-
-def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose the stack."""
-    for option in reversed(STACK_OPTIONS):
-        command = option(command)
-    return command
 
 
 class Group(click.Group):
@@ -108,15 +84,15 @@ def replay(
 
     settings = settings_module.load(flags)
     subjects = chosen(variants, service or (None if variants else settings.service))
-    _check_reports(json_file, junit_file)
+    check_reports(json_file, junit_file)
     progress = Progress()
     with progress.live():
         replayed = performing.replay(subjects, settings, progress=progress)
     text = json.dumps(report.as_json(replayed), indent=1)
     if json_file:
-        _write(json_file, text)
+        write_report(json_file, text)
     if junit_file:
-        _write(junit_file, report.junit_xml(replayed))
+        write_report(junit_file, report.junit_xml(replayed))
     if form == "console":
         out = Console(highlight=False)
         with out.capture() as drawn:
@@ -130,34 +106,6 @@ def replay(
     if timings:
         _print_timings(progress)
     sys.exit(EXIT_CODES[replayed.verdict])
-
-
-def _check_reports(*files: str | None) -> None:
-    """Refuse report files that cannot be written, before anything is started."""
-    named = [Path(file).resolve() for file in files if file]
-    if len(set(named)) < len(named):
-        raise UsageError(f"{named[0]}: two reports cannot go to one file.")
-    for file in named:
-        place = file if file.exists() else file.parent
-        if not place.exists():
-            raise UsageError(f"{file}: there is no folder {place}.")
-        if not os.access(place, os.W_OK):
-            raise UsageError(f"{file}: {place} cannot be written to.")
-
-
-def _write(file: str, text: str) -> None:
-    """Write a report, whole or not at all where the file is a regular one; a device or pipe is written to as it is."""
-    path = Path(file).resolve()
-    try:
-        if path.exists() and not path.is_file():
-            path.write_text(text + "\n", encoding="utf-8")
-            return
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as unfinished:
-            unfinished.write(text + "\n")
-        Path(unfinished.name).chmod(0o644)
-        Path(unfinished.name).replace(path)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def _print_timings(progress: Progress) -> None:
@@ -230,7 +178,7 @@ def doctor(json_file: str | None, **flags: Any) -> None:
     from session_fix import doctor as doctors  # noqa: PLC0415  `--help` should not wait for it
 
     settings = settings_module.load(flags)
-    _check_reports(json_file)
+    check_reports(json_file)
     findings = doctors.examine(settings)
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
@@ -239,7 +187,7 @@ def doctor(json_file: str | None, **flags: Any) -> None:
         if finding.remedy and not finding.good:
             click.echo(f"{'':9}{'':{width}}  -> {finding.remedy}")
     if json_file:
-        _write(json_file, json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+        write_report(json_file, json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
     sys.exit(EXIT_CODES["pass" if all(f.good or not f.needed for f in findings) else "inconclusive"])
 
 
@@ -255,7 +203,7 @@ def cache(action: str, json_file: str | None) -> None:
     from session_fix import cached  # noqa: PLC0415  `--help` should not wait for it
     from session_fix.folders import cache as folder  # noqa: PLC0415
 
-    _check_reports(json_file)
+    check_reports(json_file)
     found = cached.clear() if action == "clear" else cached.entries()
     for entry in found:
         click.echo(
@@ -264,7 +212,11 @@ def cache(action: str, json_file: str | None) -> None:
     said = "removed from" if action == "clear" else "in"
     click.echo(f"{sum(entry.size_bytes for entry in found) / 1e6:8.1f} MB  {said} {folder()}")
     if json_file:
-        _write(json_file, json.dumps([dataclasses.asdict(entry) for entry in found], indent=1, default=str))
+        write_report(json_file, json.dumps([dataclasses.asdict(entry) for entry in found], indent=1, default=str))
+
+
+cli.add_command(cli_explore.explore)
+cli.add_command(cli_explore.rerun)
 
 
 def main() -> None:

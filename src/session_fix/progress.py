@@ -25,15 +25,15 @@ class Progress:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
-    def step(self, doing: str) -> Iterator[Callable[[int, int], None]]:
+    def step(self, doing: str) -> Iterator[Callable[[int, int | None], None]]:
         """Show ``doing`` for the length of the block, and add its seconds to ``timings``.
 
-        Yields a function that says how far it is: (done, of how many).
+        Yields a function that says how far it is: (done, of how many), or (done, None) where nobody knows.
         """
         began, key = time.monotonic(), object()
 
-        def count(done: int, of: int) -> None:
-            self._running[key] = f"{doing}: {done:,} of {of:,}"
+        def count(done: int, of: int | None) -> None:
+            self._running[key] = f"{doing}: {done:,}" if of is None else f"{doing}: {done:,} of {of:,}"
 
         with self._lock:
             self._running[key] = doing

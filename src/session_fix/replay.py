@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from session_fix import flow, host, stack
+from session_fix import flow
 from session_fix.errors import ServiceError
 from session_fix.events import Event, Recorder
 from session_fix.flow import Judgement
 from session_fix.frontend import Frontend
-from session_fix.host.service import Service, environment
+from session_fix.host.service import Service
 from session_fix.progress import Progress
+from session_fix.running import running
 from session_fix.settings import Settings
 from session_fix.stack import Stack
 from session_fix.subjects import Subject
@@ -47,56 +46,23 @@ class Replay:
 
 def replay(subjects: Sequence[Subject], settings: Settings, *, progress: Progress) -> Replay:
     """Perform every subject's flow and judge it. Raises what starting the stack or a service raises."""
-    with _everything(subjects, settings, progress) as (running, services):
+    with running(subjects, settings, layers=("api",), progress=progress) as (stack, services):
         flows = []
         for subject, started in zip(subjects, services, strict=True):
             try:
                 service, tap = started.result()
                 with progress.step(f"Replaying {subject.name}"):
-                    flows.append(_replay_one(subject, service, tap, running))
+                    flows.append(_replay_one(subject, service, tap, stack))
             except ServiceError as error:  # the other flows are worth their reports
                 judgement = Judgement("inconclusive", flow.observe([]), [str(error)])
                 flows.append(Replayed(subject, "", [], judgement))
-        return Replay(running.describe(), flows)
+        return Replay(stack.describe(), flows)
 
 
-Started = Future[tuple[Service, Tap]]
-
-
-@contextmanager
-def _everything(
-    subjects: Sequence[Subject], settings: Settings, progress: Progress
-) -> Iterator[tuple[Stack, list[Started]]]:
-    """Start the services while the stack starts: both wait for other processes most of the time."""
-    keys = stack.new_keys(settings)
-    pool = ThreadPoolExecutor(max_workers=len(subjects))
-    with ExitStack() as cleanup:
-
-        def start_service(subject: Subject) -> tuple[Service, Tap]:
-            with progress.step(f"Importing the service {subject.name}"):
-                tap = cleanup.enter_context(Tap())
-                starting = host.start(subject.directory, environment(tap.url, keys), python=settings.python)
-                service = cleanup.enter_context(starting)
-                service.require("api")
-                return service, tap
-
-        services = [pool.submit(start_service, subject) for subject in subjects]
-        try:
-            with stack.start(settings, keys, progress=progress) as running:
-                with progress.step("Migrating the template database"):
-                    running.databases.template()
-                running.describe()  # starts the data API, while the services are still being imported
-                yield running, services
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what they started ends with this process
-            raise
-        pool.shutdown()
-
-
-def _replay_one(subject: Subject, service: Service, tap: Tap, running: Stack) -> Replayed:
+def _replay_one(subject: Subject, service: Service, tap: Tap, stack: Stack) -> Replayed:
     recorder = Recorder()
-    with running.database() as database:
-        tap.point_at(running.endpoint(database), recorder)
+    with stack.database() as database:
+        tap.point_at(stack.endpoint(database), recorder)
         service.record_to(recorder)
         try:
             flow.perform(Frontend(str(service.url), recorder), database, recorder)

@@ -111,11 +111,15 @@ class Service:
 
     def hung(self, calls: Sequence[Call]) -> ServiceHungError:
         """Return the error for calls without an outcome, with the stack of each of the service's threads."""
+        names = ", ".join(f"{call.layer}.{call.function}()" for call in calls)
+        return ServiceHungError(f"{self.directory} has not answered {names} in time.\n{self.stacks()}")
+
+    def stacks(self) -> str:
+        """Let the service write the stack of each of its threads; return its last lines."""
         with contextlib.suppress(ServiceError, queue.Empty):
             self._send({"stacks": True})
             self._replies.get(timeout=STACKS_TIMEOUT_S)
-        names = ", ".join(f"{call.layer}.{call.function}()" for call in calls)
-        return ServiceHungError(f"{self.directory} has not answered {names} in time.\n{self._said(80)}")
+        return self._said(80)
 
     def died(self) -> ServiceError:
         """Return the error for a service whose process ended."""

@@ -64,20 +64,22 @@ def _message(event: Event) -> Message | None:
             text = _words("raises", error["type"], error["code"])
             return Message(BACKEND, BACKEND, text, good=False, depth=depth + 1)
         case "call":
-            return Message(BACKEND, DATABASE, _call(fields))
+            return Message(BACKEND, DATABASE, call_in_words(fields))
         case "reply":
-            return Message(DATABASE, BACKEND, _reply(fields), fields["status"] < ERROR)
+            return Message(DATABASE, BACKEND, reply_in_words(fields), fields["status"] < ERROR)
     return None
 
 
-def _call(fields: Mapping[str, Any]) -> str:
+def call_in_words(fields: Mapping[str, Any]) -> str:
+    """Return a recorded call as a diagram shows it."""
     body = _named(fields["body"]) if isinstance(fields["body"], dict) else ""
     filters = " ".join(f"{name}={_short_in(value)}" for name, value in fields["filters"].items())
     conflict = "on conflict do nothing" if "resolution=ignore-duplicates" in fields["prefer"] else ""
     return _words(fields["method"], fields["table"], filters, body, conflict)
 
 
-def _reply(fields: Mapping[str, Any]) -> str:
+def reply_in_words(fields: Mapping[str, Any]) -> str:
+    """Return a recorded reply as a diagram shows it."""
     if code := fields["code"]:
         return _words(fields["status"], code, CONDITIONS.get(str(code), ""))
     rows = fields["rows"]

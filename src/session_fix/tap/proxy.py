@@ -1,7 +1,7 @@
 """The tap's network half: one task per client connection, one connection to the data API for each.
 
-A call is read whole, recorded, forwarded, its reply read whole, recorded and handed back. What is to be done to a call
-(hold it, break it) belongs between reading and forwarding, in ``Tap._forward``.
+A call is read whole, recorded, held for as long as the gate wants, forwarded, its reply read whole, recorded and handed
+back. What else is to be done to a call (break it) belongs between reading and forwarding, in ``Tap._forward``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from session_fix.events import Recorder
 from session_fix.rest import Endpoint
 from session_fix.tap import messages
 from session_fix.tap.calls import REST_PATH, reply_fields, request_fields
+from session_fix.tap.gate import Gate
 from session_fix.tap.messages import MessageError, Request, Response
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -53,6 +54,7 @@ class Tap:
         self.url = ""
         self._upstream: _Upstream | None = None
         self._recorder = Recorder()
+        self._gate: Gate | None = None
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
         self._clients: set[asyncio.Task[None]] = set()
@@ -72,8 +74,11 @@ class Tap:
         self._thread.join()
         self._loop.close()
 
-    def point_at(self, endpoint: Endpoint, recorder: Recorder) -> None:
-        """Send the calls that arrive from now on to ``endpoint`` and record them there, counted from 1."""
+    def point_at(self, endpoint: Endpoint, recorder: Recorder, gate: Gate | None = None) -> None:
+        """Send the calls that arrive from now on to ``endpoint`` and record them there, counted from 1.
+
+        With a ``gate`` each is held until that lets it through.
+        """
         url = urlsplit(endpoint.url)
         if url.scheme != "http" or not url.hostname:
             raise ValueError("The tap speaks plain HTTP to the data API; its URL must start with http://.")
@@ -81,6 +86,7 @@ class Tap:
             url.netloc.rpartition("@")[2], url.hostname, url.port or 80, url.path.rstrip("/"), endpoint.rest_path
         )
         self._recorder = recorder
+        self._gate = gate
         self._numbers = itertools.count(1)
 
     def let_go(self, *, timeout_s: float = 5.0) -> bool:
@@ -130,12 +136,15 @@ class Tap:
             return _refusal(403, "This proxy serves one data API, under its own name.")
         if self._upstream is None:
             return _refusal(503, "No database stands behind this proxy now.")
-        number, recorder, began = next(self._numbers), self._recorder, time.monotonic_ns()
-        recorder.record("call", "tap", call=number, **request_fields(request))
+        to, number, recorder, gate = self._upstream, next(self._numbers), self._recorder, self._gate
         self._under_way += 1
         self._quiet.clear()
         try:
-            response, why = await self._forward(request, self._upstream, upstream)
+            if gate:
+                await gate.passed(request)
+            began = time.monotonic_ns()
+            recorder.record("call", "tap", call=number, **request_fields(request))
+            response, why = await self._forward(request, to, upstream)
         finally:
             self._under_way -= 1
             if not self._under_way:

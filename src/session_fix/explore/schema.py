@@ -1,0 +1,42 @@
+"""What ``accesses.py`` has to know of a database, asked of the database itself."""
+
+from __future__ import annotations
+
+from session_fix.databases import Database
+from session_fix.explore.accesses import Reference, Schema
+
+KEYS = """
+SELECT c.relname, a.attname
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE k.contype = 'p' AND cardinality(k.conkey) = 1 AND a.attnum = k.conkey[1]
+    AND c.relnamespace = 'public'::regnamespace
+"""
+REFERENCES = """
+SELECT child.relname, a.attname, parent.relname, b.attname
+FROM pg_constraint k
+    JOIN pg_class child ON child.oid = k.conrelid JOIN pg_class parent ON parent.oid = k.confrelid
+    JOIN pg_attribute a ON a.attrelid = child.oid AND a.attnum = k.conkey[1]
+    JOIN pg_attribute b ON b.attrelid = parent.oid AND b.attnum = k.confkey[1]
+WHERE k.contype = 'f' AND cardinality(k.conkey) = 1
+"""
+# A table where one row's call stays with that row: see ``Schema``.
+SIMPLE = """
+SELECT relname FROM pg_class c
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relispartition AND NOT relhassubclass
+    AND NOT relrowsecurity AND NOT relhasrules
+    AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+    AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)
+        AND NOT i.indisprimary)
+    AND NOT EXISTS (SELECT FROM pg_constraint k WHERE c.oid IN (k.conrelid, k.confrelid) AND k.contype = 'f'
+        AND (cardinality(k.conkey) > 1 OR k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r')))
+"""
+
+
+def read(database: Database) -> Schema:
+    """Return the schema of the tables that the data API shows."""
+    with database.connect() as connection:
+        return Schema(
+            dict(connection.execute(KEYS).fetchall()),
+            tuple(Reference(*row) for row in connection.execute(REFERENCES)),
+            frozenset(name for (name,) in connection.execute(SIMPLE)),
+        )
