@@ -22,6 +22,7 @@ pytest_plugins = [
     "session_fix.fixtures.database",
     "session_fix.fixtures.supabase",
     "session_fix.fixtures.service",
+    "session_fix.fixtures.explore",
     "session_fix.pytest_summary",
 ]
 ALEMBIC_FIXTURES = "session_fix.fixtures.alembic"

@@ -69,7 +69,7 @@ class Client:
 
     def _create(self, session_id: str) -> Told:
         outcome = self._service.call("database", "create_session", session_id)
-        return _told(CREATE, outcome, done=outcome.value == session_id)
+        return _told(CREATE, outcome, done=outcome.value == session_id, otherwise="another id")
 
     def _query(self, session_id: str, texts: Texts) -> Told:
         if self._layer == "api":
@@ -86,7 +86,7 @@ class Client:
         if outcome.value == session_id:
             outcome = self._service.call("database", "log_interaction", session_id, texts.prompt, texts.response)
             return _told(QUERY, outcome, done=outcome.value is True, value=texts.response)
-        return _told(QUERY, outcome, done=False)
+        return _told(QUERY, outcome, done=False, otherwise="another id")
 
     def _delete(self, session_id: str) -> Told:
         status, body = self._ask("DELETE", SESSIONS, id=f"eq.{session_id}")
@@ -123,7 +123,9 @@ def _code(status: int, body: Any) -> str:
     return str(body.get("code") or status) if isinstance(body, dict) else str(status)
 
 
-def _told(action: str, outcome: Outcome, *, done: bool, value: Any = None) -> Told:
+def _told(
+    action: str, outcome: Outcome, *, done: bool, value: Any = None, otherwise: str = "something else than True"
+) -> Told:
     if outcome.error_type:
         return Told(action, done=False, error=outcome.code or outcome.error_type)
-    return Told(action, done, value if done else outcome.value, "" if done else "not acknowledged")
+    return Told(action, done, value if done else outcome.value, "" if done else otherwise)

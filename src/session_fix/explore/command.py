@@ -63,7 +63,7 @@ def explore(
                         workload,
                         service=service,
                         other=other or OTHER if _has_others(workload) else "",
-                        layer=layer or usual_layer(workload, rig),
+                        layer=layer or explorer.usual_layer(workload, rig),
                         seed=seed,
                         budget=budget,
                         prune=prune,
@@ -115,13 +115,3 @@ def _rigs(
 
 def _has_others(workload: Workload) -> bool:
     return any(client.other for client in workload.clients)
-
-
-def usual_layer(workload: Workload, rig: Rig) -> str:
-    """Return the first of a workload's layers that all processes have. Raises ``ServiceNotLoadedError``."""
-    for layer in workload.layers:
-        if all(layer in service.loaded for service, _ in rig.processes):
-            return layer
-    for service, _ in rig.processes:
-        service.require(workload.layers[0])
-    raise AssertionError(workload.layers)

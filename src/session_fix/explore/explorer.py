@@ -88,6 +88,16 @@ class Exploration:
         }
 
 
+def usual_layer(workload: Workload, rig: Rig) -> str:
+    """Return the first of a workload's layers that all processes have. Raises ``ServiceNotLoadedError``."""
+    for layer in workload.layers:
+        if all(layer in service.loaded for service, _ in rig.processes):
+            return layer
+    for service, _ in rig.processes:
+        service.require(workload.layers[0])
+    raise AssertionError(workload.layers)
+
+
 def explore(
     rig: Rig,
     workload: Workload,

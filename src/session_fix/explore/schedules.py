@@ -212,7 +212,9 @@ class Given:
         """Return the client that the order names. Raises ``InfeasibleError`` when that has no call to make."""
         waiting = ", ".join(f"{named(client)} with {enabled[client].what}" for client in sorted(enabled))
         if self._depth == len(self._order):
-            raise InfeasibleError(f"The order ends after {self._depth} calls, and at the gate there is still {waiting}.")
+            raise InfeasibleError(
+                f"The order ends after {self._depth} calls, and at the gate there is still {waiting}."
+            )
         chosen = self._order[self._depth]
         if chosen not in enabled:
             raise InfeasibleError(

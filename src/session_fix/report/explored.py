@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -32,8 +32,17 @@ def console(found: Explored, saved: Saved) -> Iterator[RenderableType]:
     width = max((len(one.workload.name) for one in found.explorations), default=0)
     for one in found.explorations:
         word, style = WORDS[one.verdict]
-        yield Text.assemble(f"{one.workload.name:{width}}  ", (word, style), f"  {summary(one)}")
-        yield from (f"{'':{width}}  {line}" for line in _reasons(one, saved))
+        yield Text.assemble(f"{one.workload.name:{width}}  ", (word, style), f"  {_how(one)}")
+        yield from (f"    {line}" for line in (summary(one), *_reasons(one, saved)))
+
+
+def text(explorations: Sequence[Exploration], width: int = 100) -> str:
+    """Return the same as plain text, without the stack: what a failed test shows."""
+    out = Console(width=width, color_system=None, highlight=False)
+    with out.capture() as drawn:
+        for part in console(Explored({}, explorations), {}):
+            out.print(part, soft_wrap=isinstance(part, str))
+    return drawn.get().rstrip()
 
 
 def _drawn(one: Exploration, run: Run) -> Iterator[RenderableType]:
@@ -80,7 +89,11 @@ def summary(one: Exploration) -> str:
     parts = [f"{counts[name]:,} {word}" for name, word in (("runs", "run"), ("equivalent", "equivalent"))]
     parts += [f"{counts[name]:,} {name}" for name in ("infeasible", "inconclusive")]
     parts += [f"{one.failed:,} failed"] if one.failed else []
-    return f"{orders}: {', '.join(parts)} ({one.method}; {one.layer}; {one.seconds:.1f} s)"
+    return f"{orders}: {', '.join(parts)}"
+
+
+def _how(one: Exploration) -> str:
+    return f"{one.method}; layer {one.layer}; {one.seconds:.1f} s"
 
 
 def _reasons(one: Exploration, saved: Saved) -> Iterator[str]:
