@@ -216,6 +216,7 @@ class _Turns:
             self.points.append(Point(chosen, enabled))
             self._pending.pop(chosen).release()
             self._wait_for(chosen)
+        search.check_ended()
 
     def _wait_for(self, client: int) -> None:
         try:
