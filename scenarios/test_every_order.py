@@ -14,12 +14,13 @@ def verdict_of(explore, workload, **options):
     """Explore a workload; one that passes has covered every order."""
     found = explore(workload, **options)
     assert found.verdict != PASS or found.complete or found.workload.sampled
-    return found.verdict, sorted({one.invariant.split()[0] for one in broken(found)})
+    return found.verdict, broken_by(found)
 
 
-def broken(found):
-    """Return what a counterexample breaks."""
-    return found.counterexample.violations if found.counterexample else ()
+def broken_by(found):
+    """Return the invariants that a counterexample breaks."""
+    violations = found.counterexample.violations if found.counterexample else ()
+    return sorted({violation.invariant.split()[0] for violation in violations})
 
 
 HOLDS = (PASS, [])
@@ -86,6 +87,27 @@ def test_one_asks_while_another_reads(explore, expected):
 def test_beside_an_older_version(explore, expected):
     """During a rollout both versions run; the new one must hold whatever the old one does."""
     assert verdict_of(explore, "query-query-versions") == expected
+
+
+@pytest.mark.session_fix(
+    line + "one process is killed", before=(FAIL, ["I2", "I5", "I7"]), documented=HOLDS, otherwise=HOLDS
+)
+def test_one_process_is_killed(explore, expected):
+    """At its first two calls, while the other has made none; each time a process is started anew."""
+    found = explore("query-query-killed", budget=4)
+    assert (found.verdict, broken_by(found)) == expected
+
+
+@pytest.mark.nightly
+@pytest.mark.session_fix(
+    line + "one process is killed at every call",
+    before=(FAIL, ["I2", "I5", "I7"]),
+    documented=RACES,
+    otherwise=HOLDS,
+)
+def test_one_process_is_killed_at_every_call(explore, expected):
+    """Nothing that has to be right may live in one process only."""
+    assert verdict_of(explore, "query-query-killed") == expected
 
 
 @pytest.mark.session_fix(line + "three ask, a sample", before=LOST, documented=RACES, otherwise=HOLDS)

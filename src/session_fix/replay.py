@@ -46,17 +46,17 @@ class Replay:
 
 def replay(subjects: Sequence[Subject], settings: Settings, *, progress: Progress) -> Replay:
     """Perform every subject's flow and judge it. Raises what starting the stack or a service raises."""
-    with running(subjects, settings, layers=("api",), progress=progress) as (stack, services):
+    with running(subjects, settings, layers=("api",), progress=progress) as found:
         flows = []
-        for subject, started in zip(subjects, services, strict=True):
+        for subject, started in zip(subjects, found.started, strict=True):
             try:
                 service, tap = started.result()
                 with progress.step(f"Replaying {subject.name}"):
-                    flows.append(_replay_one(subject, service, tap, stack))
+                    flows.append(_replay_one(subject, service, tap, found.stack))
             except ServiceError as error:  # the other flows are worth their reports
                 judgement = Judgement("inconclusive", flow.observe([]), [str(error)])
                 flows.append(Replayed(subject, "", [], judgement))
-        return Replay(stack.describe(), flows)
+        return Replay(found.stack.describe(), flows)
 
 
 def _replay_one(subject: Subject, service: Service, tap: Tap, stack: Stack) -> Replayed:

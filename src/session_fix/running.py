@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from session_fix import host, stack
 from session_fix.host.service import Service, environment
@@ -17,14 +18,20 @@ from session_fix.tap import Tap
 Started = Future[tuple[Service, Tap]]
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A stack, a process and its tap for each subject or what went wrong with it, and how to start another."""
+
+    stack: Stack
+    started: list[Started]
+    start: Callable[[Subject], tuple[Service, Tap]]
+
+
 @contextmanager
 def running(
     subjects: Sequence[Subject], settings: Settings, *, layers: Sequence[str], progress: Progress
-) -> Iterator[tuple[Stack, list[Started]]]:
-    """Yield a stack and, for each subject, a process of it and its tap, or what went wrong with it.
-
-    ``layers`` are those it must have. Raises what starting the stack raises.
-    """
+) -> Iterator[Running]:
+    """Yield what runs; ``layers`` are those that every service must have. Raises what starting the stack raises."""
     keys = stack.new_keys(settings)
     pool = ThreadPoolExecutor(max_workers=len(subjects))
     with ExitStack() as cleanup:
@@ -43,7 +50,7 @@ def running(
                 with progress.step("Migrating the template database"):
                     found.databases.template()
                 found.describe()  # starts the data API, while the services are still being imported
-                yield found, services
+                yield Running(found, services, start_service)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # what they started ends with this process
             raise

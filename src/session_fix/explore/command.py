@@ -11,11 +11,14 @@ from session_fix.explore import explorer
 from session_fix.explore.explorer import Budget, Exploration
 from session_fix.explore.runs import Rig
 from session_fix.explore.schedule_file import Recorded
+from session_fix.explore.schedules import Given
 from session_fix.explore.workloads import Workload
+from session_fix.host.service import Service
 from session_fix.progress import Progress
 from session_fix.running import running
 from session_fix.settings import Settings
 from session_fix.subjects import Subject, named
+from session_fix.tap import Tap
 
 OTHER = "documented"
 
@@ -82,7 +85,7 @@ def rerun(recorded: Recorded, settings: Settings, *, progress: Progress) -> Expl
             found = explorer.rerun(
                 rig_of(workload),
                 workload,
-                recorded.order,
+                Given(recorded.order, marks=recorded.marks),
                 service=recorded.service,
                 other=recorded.other,
                 layer=recorded.layer,
@@ -99,18 +102,22 @@ def _rigs(
     own = max(1 + client.process for workload in workloads for client in workload.clients if not client.other)
     others = any(map(_has_others, workloads))
     subjects = [subject] * own + [beside] * others
-    with running(subjects, settings, layers=(), progress=progress) as (stack, started), stack.database() as database:
-        processes = [one.result() for one in started]
-        endpoint = stack.endpoint(database)
+    with running(subjects, settings, layers=(), progress=progress) as found, found.stack.database() as database:
+        processes = [one.result() for one in found.started]
+        endpoint = found.stack.endpoint(database)
 
         def rig_of(workload: Workload) -> Rig:
             of_others = {client.process for client in workload.clients if client.other}
-            chosen = [
-                processes[-1] if number in of_others else processes[number] for number in range(workload.processes)
-            ]
-            return Rig(chosen, database, endpoint, stack.keys)
+            numbers = [len(processes) - 1 if number in of_others else number for number in range(workload.processes)]
 
-        yield stack.describe(), rig_of
+            def start(number: int) -> tuple[Service, Tap]:
+                processes[numbers[number]] = found.start(subjects[numbers[number]])
+                return processes[numbers[number]]
+
+            chosen = [processes[number] for number in numbers]
+            return Rig(chosen, database, endpoint, found.stack.keys, start)
+
+        yield found.stack.describe(), rig_of
 
 
 def _has_others(workload: Workload) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from session_fix.explore.crashes import Crashes
 from session_fix.explore.invariants import Violation, violations
 from session_fix.explore.runs import Performer, Rig, Run
 from session_fix.explore.schedules import Exhaustive, Given, Sample, Search, equivalents, switches
@@ -38,7 +39,8 @@ class Exploration:
     """What was run, and what came of it.
 
     ``orders`` counts those that were run and their equivalents; it is the number of all orders when ``complete``.
-    ``found_after`` is the number of the first run that broke something; ``counterexample`` has the fewest switches.
+    ``found_after`` is the number of the first run that broke something; ``simplest``: another was looked for that has
+    fewer switches.
     """
 
     workload: Workload
@@ -55,6 +57,7 @@ class Exploration:
     inconclusive: int = 0
     complete: bool = False
     found_after: int | None = None
+    simplest: bool = False
     counterexample: Counterexample | None = None
     last: Run | None = None
     problem: str = ""
@@ -117,25 +120,41 @@ def explore(
     are run and counted. ``note`` is told after each run.
     """
     budget = budget or (SAMPLED if workload.sampled else Budget())
-    search: Search = Sample(seed) if workload.sampled else Exhaustive(prune=prune)
-    method = f"sample, seed {seed}" if workload.sampled else f"all orders{', pruned' if prune else ''}"
+    search, method = _search(workload, seed, prune=prune)
     found = Exploration(workload, service, other, layer, seed, method)
     began = time.monotonic()
     with Performer(rig, workload, layer=layer, seed=seed) as performer:
         _run_all(performer, search, found, budget, began, keep_going=keep_going, note=note)
-        if found.counterexample and not keep_going:
+        if found.counterexample and isinstance(search, Exhaustive | Sample) and not keep_going:
             found.counterexample = _simpler(performer, workload, found.counterexample)
+            found.simplest = True
     found.seconds = time.monotonic() - began
     return found
 
 
+def _search(workload: Workload, seed: int, *, prune: bool) -> tuple[Search, str]:
+    """Return what chooses the orders, and what to call it."""
+    if workload.crashes:
+        return Crashes(), "killed at every call"
+    if workload.sampled:
+        return Sample(seed), f"sample, seed {seed}"
+    return Exhaustive(prune=prune), f"all orders{', pruned' if prune else ''}"
+
+
 def rerun(
-    rig: Rig, workload: Workload, order: Sequence[int], *, service: str, other: str = "", layer: str, seed: int
+    rig: Rig,
+    workload: Workload,
+    search: Given,
+    *,
+    service: str,
+    other: str = "",
+    layer: str,
+    seed: int,
 ) -> Exploration:
     """Perform one order, exactly."""
     found = Exploration(workload, service, other, layer, seed, "one order")
     with Performer(rig, workload, layer=layer, seed=seed) as performer:
-        search, began = Given(order), time.monotonic()
+        began = time.monotonic()
         _run_all(performer, search, found, Budget(runs=1), began, keep_going=True, note=lambda _: None)
         found.seconds = time.monotonic() - began
     return found
@@ -165,8 +184,7 @@ def _run_all(
             found.inconclusive += not run.infeasible
             found.problem = run.problem
             return
-        seen.add(run.order)
-        found.orders = len(seen) if not isinstance(search, Exhaustive) else found.orders + _new_orders(search, run)
+        found.orders += _new_orders(search, run, seen)
         found.outcomes.add(outcome(run))
         if broken := violations(found.workload, run):
             found.failed += 1
@@ -183,10 +201,15 @@ def _is_spent(budget: Budget, runs: int, began: float) -> bool:
     return late or (budget.runs is not None and runs >= budget.runs)
 
 
-def _new_orders(search: Exhaustive, run: Run) -> int:
+def _new_orders(search: Search, run: Run, seen: set[tuple[int, ...]]) -> int:
+    """Return how many orders a run stands for that none before it did."""
+    if isinstance(search, Sample):
+        before = len(seen)
+        seen.add(run.order)
+        return len(seen) - before
     if search.repeats:
         return 0
-    return equivalents(run.points) if search.prunes else 1
+    return equivalents(run.points) if isinstance(search, Exhaustive) and search.prunes else 1
 
 
 def _simpler(performer: Performer, workload: Workload, found: Counterexample) -> Counterexample:

@@ -85,7 +85,7 @@ def no_orphans(case: _Case) -> Iterator[str]:
 def no_error(case: _Case) -> Iterator[str]:
     """Nobody who does nothing wrong is told of an error."""
     for client, told in case.told(CREATE, QUERY):
-        if told.error:
+        if told.error and not case.workload.clients[client].killed:
             codes = [code for code in _refused(case.run, client) if code in CONSTRAINTS - {told.error}]
             yield f"{named(client)}'s {told.action} ended with {' after '.join([told.error, *codes])}"
 
@@ -93,7 +93,7 @@ def no_error(case: _Case) -> Iterator[str]:
 def _refused(run: Run, client: int) -> list[str]:
     """Return the SQLSTATEs that a client's calls were answered with; one call at a time, so they come in pairs."""
     replies = [event.fields["sqlstate"] for event in run.events if event.kind == "reply"]
-    return [code for chosen, code in zip(run.order, replies, strict=False) if chosen == client and code]
+    return [code for chosen, code in zip(run.forwarded, replies, strict=False) if chosen == client and code]
 
 
 def pairs_belong_together(case: _Case) -> Iterator[str]:
@@ -107,7 +107,7 @@ def pairs_belong_together(case: _Case) -> Iterator[str]:
 
 
 def heals(case: _Case) -> Iterator[str]:
-    """After a session was deleted or cleaned up, it can be used again."""
+    """After a session was deleted or cleaned up, or a process that used it killed, somebody can ask in it."""
     if (healed := case.run.healed) and not healed.done:
         yield f"afterwards, with nobody else there, a query ended with {healed.error}"
 
@@ -146,7 +146,7 @@ CHECKS: dict[str, Check] = {
     "I4 no orphan": no_orphans,
     "I5 no error for the caller": no_error,
     "I6 prompt, response and session belong together": pairs_belong_together,
-    "I7 a deleted session can be used again": heals,
+    "I7 the session can be used afterwards": heals,
     "I8 cleanup takes nothing that is in use": nothing_in_use_is_cleaned_up,
     "I12 reads only grow": reads_are_prefixes,
 }

@@ -6,12 +6,14 @@ call belongs to is never a guess, and nothing is ordered by waiting for a while.
 
 from __future__ import annotations
 
+import os
 import queue
 import random
+import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,7 +22,7 @@ from session_fix.events import Event, Recorder
 from session_fix.explore import schema
 from session_fix.explore.accesses import access_of
 from session_fix.explore.clients import Client, Texts, Told
-from session_fix.explore.schedules import InfeasibleError, Point, Search, UnstableError, Waiting, named
+from session_fix.explore.schedules import DROPPED, InfeasibleError, Point, Search, UnstableError, Waiting, named
 from session_fix.explore.workloads import QUERY, Workload
 from session_fix.host.service import Service
 from session_fix.rest import Endpoint, Keys
@@ -67,6 +69,11 @@ class Run:
     infeasible: bool = False
 
     @property
+    def forwarded(self) -> tuple[int, ...]:
+        """The clients of the calls that reached the data API, in their order: one recorded call and reply for each."""
+        return tuple(point.chosen for point in self.points if point.mark != DROPPED)
+
+    @property
     def order(self) -> tuple[int, ...]:
         """The clients in the order in which they were let through."""
         return tuple(point.chosen for point in self.points)
@@ -74,12 +81,22 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """What runs are performed on: processes of the service with their taps, and a database that is all theirs."""
+    """What runs are performed on: processes of the service with their taps, and a database that is all theirs.
 
-    processes: Sequence[tuple[Service, Tap]]
+    ``start`` starts the process of a number.
+    """
+
+    processes: MutableSequence[tuple[Service, Tap]]
     database: Database
     endpoint: Endpoint
     keys: Keys
+    start: Callable[[int], tuple[Service, Tap]]
+
+    def revive(self, number: int) -> None:
+        """Start a process anew that was killed."""
+        process = self.processes[number][0].process
+        process.wait_until(process.exit_code, timeout_s=ENDING_S, doing="being killed")
+        self.processes[number] = self.start(number)
 
 
 class _HarnessError(Exception):
@@ -124,7 +141,7 @@ class Performer:
         session_id = str(uuid.UUID(int=random.Random(f"{self._seed}/{number}").getrandbits(128), version=4))  # noqa: S311
         self._prepare(session_id)
         recorder = Recorder()
-        turns = _Turns(self._rig, self._schema_of, len(self._workload.clients))
+        turns = _Turns(self._rig, self._schema_of, self._workload)
         for service, tap in self._rig.processes:
             tap.point_at(self._rig.endpoint, recorder, turns.gate)
             service.record_to(recorder)
@@ -146,6 +163,8 @@ class Performer:
         finally:
             ended = turns.end()
         contents = self._contents()
+        for process in turns.killed:
+            self._rig.revive(process)
         healed = self._healed(session_id) if self._workload.heals and not (problem or ended) else None
         told = tuple(tuple(turns.told.get(number, ())) for number in range(len(clients)))
         return Run(
@@ -185,8 +204,9 @@ class Performer:
 class _Turns:
     """Whose turn it is in one run."""
 
-    def __init__(self, rig: Rig, waiting: Callable[[Request], Waiting], clients: int) -> None:
-        self._rig, self._waiting, self._clients = rig, waiting, clients
+    def __init__(self, rig: Rig, waiting: Callable[[Request], Waiting], workload: Workload) -> None:
+        self._rig, self._waiting, self._workload = rig, waiting, workload
+        self.killed: set[int] = set()  # numbers of processes
         self._news: queue.SimpleQueue[Held | _Finished] = queue.SimpleQueue()
         self.gate = Gate(self._news.put)
         self.points: list[Point] = []
@@ -205,7 +225,7 @@ class _Turns:
                 self._failed.append(f"{named(client)} failed with {type(error).__name__}: {error}")
             self._news.put(_Finished(client))
 
-        for client in range(self._clients):
+        for client in range(len(self._workload.clients)):
             thread = threading.Thread(target=act, args=(client,), name=f"session-fix client {client}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -213,10 +233,23 @@ class _Turns:
         while self._pending:
             enabled = {client: self._waiting(held.request) for client, held in self._pending.items()}
             chosen = search.choose(enabled)
-            self.points.append(Point(chosen, enabled))
-            self._pending.pop(chosen).release()
+            self.points.append(Point(chosen, enabled, search.mark))
+            held = self._pending.pop(chosen)
+            if search.mark:
+                self._kill(chosen)
+            if search.mark == DROPPED:
+                held.drop()
+            held.release()
             self._wait_for(chosen)
+            if search.mark and not held.ended.wait(STEP_S):  # nobody is left who waits for its answer
+                raise _HarnessError(f"{named(chosen)}'s last call has not ended after {STEP_S:g} s.")
         search.check_ended()
+
+    def _kill(self, client: int) -> None:
+        number = self._workload.clients[client].process
+        service, _ = self._rig.processes[number]
+        os.kill(service.process.pid, signal.SIGKILL)
+        self.killed.add(number)
 
     def _wait_for(self, client: int) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 from session_fix.errors import UsageError
 from session_fix.explore import workloads
 from session_fix.explore.explorer import Exploration
-from session_fix.explore.schedules import named
+from session_fix.explore.schedules import CARRIED_OUT, DROPPED, named, written
 from session_fix.explore.workloads import Workload
 
+MARKS = DROPPED + CARRIED_OUT
 HEAD = """\
 # An order of concurrent calls; `session-fix rerun` performs it exactly. Each letter lets the next call of that client
 # through, and may be moved to another place: an order that cannot happen is refused at the call where it cannot go on.
+# After "!" and "?" the client's process is killed: with "!" its call is dropped, with "?" it is carried out.
 """
 
 
@@ -30,6 +33,7 @@ class Recorded:
     layer: str
     seed: int
     order: tuple[int, ...]
+    marks: Mapping[int, str]
 
 
 def text(found: Exploration) -> str:
@@ -39,9 +43,9 @@ def text(found: Exploration) -> str:
     service = found.service if not Path(found.service).is_dir() else str(Path(found.service).resolve())
     said: dict[str, str | int] = {"workload": found.workload.name, "service": service}
     said |= {"other": found.other} if found.other else {}
-    said |= {"layer": found.layer, "seed": found.seed, "order": " ".join(map(named, run.order))}
+    said |= {"layer": found.layer, "seed": found.seed, "order": written(run.points)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in said.items()]  # JSON's texts and numbers are TOML's, too
-    calls = [f"#   {named(point.chosen)}  {point.enabled[point.chosen].what}" for point in run.points]
+    calls = [f"#   {written([point]):3} {point.enabled[point.chosen].what}" for point in run.points]
     why = [f"# {violation.invariant}: {violation.summary}" for violation in found.counterexample.violations]
     return "\n".join([HEAD + lines[0], *lines[1:], "", *why, *calls])
 
@@ -64,8 +68,12 @@ def load(path: Path) -> Recorded:
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise UsageError(f"{path}: seed must be a whole number.")
     other = _text(path, found, "other") if "other" in found else ""
-    order = tuple(_client(path, letter, workload) for letter in _text(path, found, "order").split())
-    return Recorded(workload, _text(path, found, "service"), other, layer, seed, order)
+    words = _text(path, found, "order").split()
+    order = tuple(_client(path, word.rstrip(MARKS), workload) for word in words)
+    marks = {position: word[-1] for position, word in enumerate(words) if word[-1] in MARKS}
+    if any(not workload.clients[order[position]].killed for position in marks):
+        raise UsageError(f"{path}: in {workload.name}, that client's process is not one to be killed.")
+    return Recorded(workload, _text(path, found, "service"), other, layer, seed, order, marks)
 
 
 def _text(path: Path, found: dict[str, Any], key: str) -> str:

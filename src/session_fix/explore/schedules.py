@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Protocol
 
 from session_fix.explore.accesses import Access, independent
@@ -32,6 +33,10 @@ class Point:
 
     chosen: int
     enabled: Enabled
+    mark: str = ""
+
+
+DROPPED, CARRIED_OUT = "!", "?"  # marks: the client's process is killed, its call dropped, or carried out all the same
 
 
 class InfeasibleError(Exception):
@@ -43,7 +48,16 @@ class UnstableError(Exception):
 
 
 class Search(Protocol):
-    """Chooses, run after run, who goes next."""
+    """Chooses, run after run, who goes next.
+
+    ``mark`` says after ``choose`` whether that is the last thing the client's process does.
+    """
+
+    mark: str
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the present run is none that counts."""
 
     def begin(self) -> bool:
         """Begin another run; false when there is none left."""
@@ -76,6 +90,8 @@ class Exhaustive:
 
     ``most_switches`` leaves out orders that more often leave a client which could go on.
     """
+
+    mark = ""
 
     def __init__(self, *, prune: bool = True, most_switches: int | None = None) -> None:
         self.prunes = prune
@@ -192,6 +208,8 @@ class Sample:
     """
 
     CHANGES = 2
+    mark = ""
+    repeats = False
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -225,16 +243,22 @@ class Sample:
         return highest
 
     def check_ended(self) -> None:
-        """Accept every end: nothing is repeated."""
+        """Whatever a run came to is fine: nothing is repeated."""
 
 
 class Given:
-    """One order, as often as it is asked for; used to run a recorded one again."""
+    """One order, as often as it is asked for; used to run a recorded one again. ``marks`` are by position."""
 
-    def __init__(self, order: Sequence[int], times: int = 1) -> None:
+    repeats = False
+
+    def __init__(
+        self, order: Sequence[int], times: int = 1, *, marks: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
         self._order = tuple(order)
+        self._marks = marks
         self._left = times
         self._depth = 0
+        self.mark = ""
 
     def begin(self) -> bool:
         """Begin it again."""
@@ -255,6 +279,7 @@ class Given:
                 f"Call {self._depth + 1} of the order is {named(chosen)}'s, which has none to make. "
                 f"At the gate: {waiting}."
             )
+        self.mark = self._marks.get(self._depth, "")
         self._depth += 1
         return chosen
 
@@ -265,6 +290,11 @@ class Given:
             raise InfeasibleError(
                 f"All clients have finished after {self._depth} calls; the order goes on with {left}."
             )
+
+
+def written(points: Sequence[Point]) -> str:
+    """Return an order as it is shown and saved."""
+    return " ".join(f"{named(point.chosen)}{point.mark}" for point in points)
 
 
 def named(client: int) -> str:

@@ -13,11 +13,12 @@ READS = 5
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One client: its actions, the number of the process it talks to, and whether that runs the other service."""
+    """One client: its actions, and the number of its process, which may run the other service, or be killed."""
 
     actions: tuple[str, ...]
     process: int = 0
     other: bool = False
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class Workload:
         return 1 + max(client.process for client in self.clients)
 
     @property
+    def crashes(self) -> bool:
+        """Whether a client's process is killed at each of its calls, instead of trying every order."""
+        return any(client.killed for client in self.clients)
+
+    @property
     def actions(self) -> frozenset[str]:
         """What the clients do, all of them."""
         return frozenset(action for client in self.clients for action in client.actions)
@@ -59,6 +65,7 @@ ALL = (
     Workload("query-cleanup", (_QUERY, Client((CLEANUP,))), exists=True, heals=True),
     Workload("query-reader", (_QUERY, Client((READ,) * READS))),
     Workload("query-query-versions", (_QUERY, Client((QUERY,), process=1, other=True))),
+    Workload("query-query-killed", (_QUERY, Client((QUERY,), process=1, killed=True)), layers=("api",), heals=True),
     Workload("query-query-query", (_QUERY,) * 3, sampled=True),
     Workload("query-query-query-query", (_QUERY,) * 4, sampled=True),
 )

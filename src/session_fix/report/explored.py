@@ -13,7 +13,7 @@ from rich.text import Text
 from session_fix.explore.command import Explored
 from session_fix.explore.explorer import Exploration
 from session_fix.explore.runs import Run
-from session_fix.explore.schedules import named
+from session_fix.explore.schedules import DROPPED, named, written
 from session_fix.report import junit
 from session_fix.report.messages import ERROR, call_in_words, clean, reply_in_words
 from session_fix.report.replay import WORDS
@@ -48,7 +48,7 @@ def text(explorations: Sequence[Exploration], width: int = 100) -> str:
 def _drawn(one: Exploration, run: Run) -> Iterator[RenderableType]:
     yield Text(f"{one.workload.name}, {one.service} at the layer {one.layer}", style="bold")
     yield ""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
     table.add_column("", justify="right")
     for number, client in enumerate(one.workload.clients):
         actions = ", ".join(dict.fromkeys(client.actions))
@@ -66,10 +66,14 @@ def _drawn(one: Exploration, run: Run) -> Iterator[RenderableType]:
 
 def _steps(run: Run) -> Iterator[tuple[int, str, bool]]:
     """Yield each call with its client and its reply; one at a time was let through, so they come in pairs."""
-    calls = [event.fields for event in run.events if event.kind == "call"]
-    replies = [event.fields for event in run.events if event.kind == "reply"]
-    for client, call, reply in zip(run.order, calls, replies, strict=False):
-        yield client, f"{call_in_words(call)}\n  {reply_in_words(reply)}", reply["status"] < ERROR
+    calls = (event.fields for event in run.events if event.kind == "call")
+    replies = (event.fields for event in run.events if event.kind == "reply")
+    for point in run.points:
+        if point.mark == DROPPED:
+            yield point.chosen, f"{point.enabled[point.chosen].what}\n  dropped, and killed", False
+        elif (call := next(calls, None)) and (reply := next(replies, None)):
+            answer = "killed before the answer came" if point.mark else reply_in_words(reply)
+            yield point.chosen, f"{call_in_words(call)}\n  {answer}", reply["status"] < ERROR and not point.mark
 
 
 def _told(run: Run, client: int) -> tuple[str, bool]:
@@ -99,8 +103,8 @@ def _how(one: Exploration) -> str:
 def _reasons(one: Exploration, saved: Saved) -> Iterator[str]:
     if one.counterexample:
         if one.found_after and one.method != "one order":
-            yield f"found in run {one.found_after}; with the fewest switches:"
-        yield f"order {' '.join(map(named, one.counterexample.run.order))}"
+            yield f"found in run {one.found_after}{'; with the fewest switches:' if one.simplest else ''}"
+        yield f"order {written(one.counterexample.run.points)}"
         yield from (f"{violation.invariant}: {violation.summary}" for violation in one.counterexample.violations)
         if one.workload.name in saved:
             yield f"again: {rerun_line(saved[one.workload.name])}"
@@ -152,7 +156,7 @@ def _findings(one: Exploration, saved: Saved) -> Iterator[dict[str, Any]]:
             "layer": one.layer,
             "summary": f"{violation.invariant}: {violation.summary}",
             "evidence": {
-                "order": " ".join(map(named, run.order)),
+                "order": written(run.points),
                 "events": [event.as_json(str(run.number)) for event in run.events],
             },
             "rerun": rerun_line(path) if path else None,

@@ -140,11 +140,10 @@ class Tap:
         self._under_way += 1
         self._quiet.clear()
         try:
-            if gate:
-                await gate.passed(request)
-            began = time.monotonic_ns()
-            recorder.record("call", "tap", call=number, **request_fields(request))
-            response, why = await self._forward(request, to, upstream)
+            async with gate.passed(request) if gate else contextlib.nullcontext():
+                began = time.monotonic_ns()
+                recorder.record("call", "tap", call=number, **request_fields(request))
+                response, why = await self._forward(request, to, upstream)
         finally:
             self._under_way -= 1
             if not self._under_way:
