@@ -222,17 +222,17 @@ def limited(foreign, sql):
 def test_what_closing_cannot_drop_does_not_keep_the_rest(limited, sql, what_is_there):
     """Of a database that belongs to somebody else by now, and of a dead run of another user, it can only speak."""
     before = what_is_there()
-    dead = f"sf_{secrets.token_hex(4)}_{secrets.token_hex(6)}"
-    databases = [limited.clone().name for _ in range(5)]
+    dead = f"sf_00000000_{secrets.token_hex(6)}"
+    databases = sorted(limited.clone().name for _ in range(5))
     sql(f"CREATE DATABASE {dead}")
-    sql(f"ALTER DATABASE {databases[2]} OWNER TO CURRENT_USER")
+    sql(f"ALTER DATABASE {databases[0]} OWNER TO CURRENT_USER")
     limited.make_login()
     try:
         with pytest.raises(NoServerError, match="must be owner of database"):
             limited.close()
-        assert what_is_there() - before == {dead, databases[2], *API_ROLES}
+        assert what_is_there() - before == {dead, databases[0], *API_ROLES}
     finally:
-        for name in (dead, databases[2]):
+        for name in (dead, databases[0]):
             sql(f"DROP DATABASE {name}")
         for role in API_ROLES:
             sql(f"DROP ROLE {role}")

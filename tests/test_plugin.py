@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from session_fix.servers import embedded
+
 TIMEOUT_S = 120
 REFUSED = "postgresql://u:canary@127.0.0.1:9/postgres"
 USES_THE_STACK = """
@@ -239,3 +241,27 @@ def test_without_a_data_api_workers_show_the_reason(run, broken_npm, tmp_path):
     assert "crashed" not in said
     assert "1 passed, 6 errors" in said
     assert len((tmp_path / "tries").read_text().splitlines()) <= 2
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """Return an environment with a server of somebody else's, and a data API in front of it that nobody runs."""
+    with embedded.start() as (server, _):
+        yield {
+            "SESSION_FIX_DSN": f"host={server.admin['host']} port=5432 user=postgres",
+            "SESSION_FIX_SUPABASE_URL": "http://127.0.0.1:9",
+            "SESSION_FIX_SUPABASE_DATABASE": "theirs",
+            "SESSION_FIX_CACHE": str(tmp_path / "cache"),
+            "SUPABASE_ANON_KEY": "a",
+            "SUPABASE_SERVICE_ROLE_KEY": "s",
+        }
+
+
+def test_a_data_api_that_does_not_show_the_tables_ends_the_run(run, theirs):
+    """It counts as started, but each test would wait a minute for its tables."""
+    in_no_time = "from session_fix.rest import external\nexternal.READY_TIMEOUT_S = 0\n"
+    options = ("--session-fix-postgres", "external", "--session-fix-rest", "external")
+    done = run(in_no_time + USES_THE_DATA_API, *options, **theirs)
+    said = done.stdout + done.stderr
+    assert done.returncode == 3, said
+    assert said.count("does not show our tables") == 1

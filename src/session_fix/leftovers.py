@@ -39,7 +39,7 @@ def drop_dead_runs(execute: Execute) -> bool:
     """
     found = execute(
         "SELECT substr(datname, 4, 8) FROM pg_database WHERE datname ~ %s "
-        "UNION SELECT substr(rolname, 4, 8) FROM pg_roles WHERE rolname ~ %s",
+        "UNION SELECT substr(rolname, 4, 8) FROM pg_roles WHERE rolname ~ %s ORDER BY 1",
         *(DATABASE_NAME.format(run=RUN), ROLE_NAME.format(run=RUN)),
     )
     in_use = []
@@ -58,7 +58,8 @@ def _drop_run(execute: Execute, run: str) -> None:
         ending.callback(execute, "SELECT pg_advisory_unlock(%s)", lock_key(run))
         for (name,) in execute("SELECT rolname FROM pg_roles WHERE rolname ~ %s", ROLE_NAME.format(run=run)):
             ending.callback(execute, sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-        for (name,) in execute("SELECT datname FROM pg_database WHERE datname ~ %s", DATABASE_NAME.format(run=run)):
+        databases = "SELECT datname FROM pg_database WHERE datname ~ %s ORDER BY 1"
+        for (name,) in execute(databases, DATABASE_NAME.format(run=run)):
             ending.callback(_drop_database, execute, sql.Identifier(name))
 
 
