@@ -1,6 +1,7 @@
 """Which rows a data API call reads and writes, and whether two calls can be swapped without anybody noticing. Pure.
 
-Whatever is not understood touches everything: an order too many is run then, and none too few.
+Whatever is not understood touches everything: an order too many is run then, and none too few. One thing is taken for
+granted: nobody depends on the order in which rows come that were inserted one after the other and not asked for sorted.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from session_fix.events import UUID
 from session_fix.tap.calls import NOT_FILTERS, REST_PATH
 from session_fix.tap.messages import Request
 
 ALL = None  # every column of a row, its existence included; or every row of a table
 EQUALS = "eq."
-PROFILES = (b"accept-profile", b"content-profile")  # Source: PostgREST manual, "Schemas"
+DEFAULT = object()  # a value that only the database knows
+PROFILES = frozenset({b"accept-profile", b"content-profile"})  # Source: PostgREST manual, "Schemas"
 Columns = frozenset[str] | None
 
 
@@ -64,8 +67,9 @@ class Reference:
 class Schema:
     """What has to be known of a database: primary keys of one column, foreign keys, and which tables are simple.
 
-    A table is simple when a call for one of its rows touches no other row: no trigger, no policy, no unique column
-    beside the key, no foreign key with an action.
+    A table is simple when a call for one of its rows touches no other row, and no column that it does not name: no
+    trigger, no policy, no unique column beside the key, no foreign key with an action, no column that is generated or
+    counted.
     """
 
     keys: Mapping[str, str]
@@ -88,8 +92,13 @@ class _Asked:
 
     @property
     def selected(self) -> Columns:
-        listed = dict(self.query).get("select", "*")
-        return ALL if "*" in listed else frozenset(name.strip() for name in listed.split(","))
+        listed = self.listed("select") or frozenset("*")
+        return ALL if "*" in listed else listed
+
+    def listed(self, name: str) -> Columns:
+        """Return the columns that a parameter lists, None where it is not there."""
+        text = dict(self.query).get(name)
+        return None if text is None else frozenset(one.strip().strip('"') for one in text.split(","))
 
 
 def access_of(request: Request, schema: Schema) -> Access | None:
@@ -99,7 +108,7 @@ def access_of(request: Request, schema: Schema) -> Access | None:
         return OPAQUE
     match request.method:
         case "GET" | "HEAD":
-            return _read(asked, schema)
+            return (_reads(asked, asked.selected, schema),)
         case "POST":
             return _insert(asked, schema)
         case "PATCH":
@@ -113,16 +122,27 @@ def _asked(request: Request) -> _Asked | None:
     path, _, after = request.target.partition("?")
     table = path.removeprefix(REST_PATH)
     query = parse_qsl(after, keep_blank_values=True)
-    names = {name for name, _ in query}
-    elsewhere = {request.headers.get(name, b"public") for name in PROFILES} != {b"public"}
-    embeds = any("(" in value or ":" in value for name, value in query if name == "select")
-    if table == path or "/" in table or elsewhere or embeds or any(not _is_column(name) for name in names):
+    names = [name for name, _ in query]
+    if table == path or "/" in table or not all(map(_is_column, names)):
         return None
+    asked = _Asked(table, query, _header(request, b"prefer"), _json(request.body))
+    elsewhere = any(name.lower() in PROFILES and value != b"public" for name, value in request.raw_headers)
+    twice = any(names.count(name) > 1 for name in NOT_FILTERS)
+    listed = (asked.listed("select") or frozenset()) | (asked.listed("columns") or frozenset())
+    plain = all(column.isidentifier() or column == "*" for column in listed)  # no embedded table, cast, path into JSON
+    return asked if plain and not (elsewhere or twice) else None
+
+
+def _header(request: Request, name: bytes) -> str:
+    return b",".join(value for found, value in request.raw_headers if found.lower() == name).decode("latin-1")
+
+
+def _json(body: bytes) -> Any:
+    """Return what a body says, its text where it is no JSON."""
     try:
-        body = json.loads(request.body) if request.body else None
-    except ValueError:
-        return None
-    return _Asked(table, query, request.headers.get(b"prefer", b"").decode("latin-1"), body)
+        return json.loads(body) if body else None
+    except (ValueError, RecursionError):
+        return body.decode("latin-1")
 
 
 def _is_column(name: str) -> bool:
@@ -134,31 +154,37 @@ def _row_of(asked: _Asked, schema: Schema) -> str | None:
     """Return the key of the one row that the filters can match, ``ALL`` when there may be others."""
     for name, value in asked.filters:
         if name == schema.keys[asked.table] and value.startswith(EQUALS):
-            return value.removeprefix(EQUALS).lower()
+            return _named(value.removeprefix(EQUALS))
     return ALL
 
 
-def _filtered(asked: _Asked, schema: Schema) -> frozenset[str]:
-    """Return the columns that decide which rows are meant; the key among them, for whether there is one at all."""
-    return frozenset({schema.keys[asked.table], *(name for name, _ in asked.filters)})
+def _named(value: Any) -> str | None:
+    """Return a key that names one row whatever type its column has: two texts may well be one number, or one UUID."""
+    return value.lower() if isinstance(value, str) and UUID.fullmatch(value) else ALL
 
 
-def _read(asked: _Asked, schema: Schema) -> Access:
-    selected = asked.selected
-    ordered = dict(asked.query).get("order")
-    columns = ALL if selected is ALL or ordered else selected | _filtered(asked, schema)
-    return (Touch(asked.table, _row_of(asked, schema), columns),)
+def _reads(asked: _Asked, columns: Columns, schema: Schema) -> Touch:
+    """Return what is read to find the rows and show these columns: of one row also its key, for whether it is there.
+
+    Which of several rows come, and in which order, may change with any of their columns.
+    """
+    row = _row_of(asked, schema)
+    if row is ALL or columns is ALL:
+        return Touch(asked.table, row)
+    return Touch(asked.table, row, columns | {schema.keys[asked.table], *(name for name, _ in asked.filters)})
 
 
 def _insert(asked: _Asked, schema: Schema) -> Access | None:
     rows = asked.body if isinstance(asked.body, list) else [asked.body]
     if not all(isinstance(row, dict) for row in rows):
         return OPAQUE
+    names = asked.listed("columns")
     touched: list[Touch] = []
-    for row in rows:
-        key = row.get(schema.keys[asked.table])
-        touched.append(Touch(asked.table, key.lower() if isinstance(key, str) else ALL, ALL, writes=True))
-        touched.extend(_parents(asked.table, row, schema))
+    for body in rows:
+        row = body if names is None else {name: body.get(name) for name in names}
+        touched.append(Touch(asked.table, _named(row.get(schema.keys[asked.table])), ALL, writes=True))
+        defaults = {one.column: DEFAULT for one in schema.references if one.table == asked.table}
+        touched.extend(_parents(asked.table, defaults | row, schema))
     return tuple(touched)
 
 
@@ -167,21 +193,20 @@ def _parents(table: str, row: Mapping[str, Any], schema: Schema) -> Iterable[Tou
     for reference in schema.references:
         if reference.table == table and (value := row.get(reference.column)) is not None:
             is_key = schema.keys.get(reference.parent) == reference.parent_column
-            key = value.lower() if is_key and isinstance(value, str) else ALL
-            yield Touch(reference.parent, key, frozenset({reference.parent_column}))
+            yield Touch(reference.parent, _named(value) if is_key else ALL, frozenset({reference.parent_column}))
 
 
 def _update(asked: _Asked, schema: Schema) -> Access | None:
-    if not isinstance(asked.body, dict):
+    if not isinstance(asked.body, dict) or asked.listed("columns"):
         return OPAQUE
-    row, written = _row_of(asked, schema), frozenset(asked.body)
+    written = frozenset(asked.body)
     referenced = {reference.parent_column for reference in schema.references if reference.parent == asked.table}
     if written & ({schema.keys[asked.table]} | referenced):
         return OPAQUE  # the row becomes another one
     shown = asked.selected if "return=representation" in asked.prefer else frozenset()
     return (
-        Touch(asked.table, row, ALL if shown is ALL else shown | _filtered(asked, schema)),
-        Touch(asked.table, row, written, writes=True),
+        _reads(asked, shown, schema),
+        Touch(asked.table, _row_of(asked, schema), written, writes=True),
         *_parents(asked.table, asked.body, schema),
     )
 

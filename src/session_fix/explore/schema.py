@@ -29,6 +29,10 @@ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relisparti
         AND NOT i.indisprimary)
     AND NOT EXISTS (SELECT FROM pg_constraint k WHERE c.oid IN (k.conrelid, k.confrelid) AND k.contype = 'f'
         AND (cardinality(k.conkey) > 1 OR k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r')))
+    AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid
+        AND (a.attidentity <> '' OR a.attgenerated <> ''))
+    AND NOT EXISTS (SELECT FROM pg_attrdef d WHERE d.adrelid = c.oid
+        AND regexp_replace(pg_get_expr(d.adbin, d.adrelid), 'now\\(|timezone\\(|gen_random_uuid\\(', '', 'g') ~ '\\(')
 """
 
 
