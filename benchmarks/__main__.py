@@ -11,13 +11,26 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks import handing_out, machine, per_test, report, server_start, service, suite
+from benchmarks import (
+    all_orders,
+    first_failure,
+    handing_out,
+    machine,
+    orders,
+    per_test,
+    report,
+    server_start,
+    service,
+    suite,
+    tap,
+)
 from benchmarks.claims import CLAIMS
 from benchmarks.figures import Row
 from benchmarks.runs import TINY, FailedError, Sizes
 from session_fix.errors import SessionFixError
 
-BENCHMARKS = {one.NAME: one for one in (server_start, per_test, handing_out, suite, service)}
+MEASURED = (server_start, per_test, handing_out, suite, service, tap, orders, all_orders, first_failure)
+BENCHMARKS = {one.NAME: one for one in MEASURED}
 
 
 def main() -> int:

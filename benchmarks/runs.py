@@ -48,9 +48,13 @@ class Sizes:
     tests_with_a_container: int = 3
     calls: int = 200
     pgbench_s: int = 3
+    explorations: int = 30
+    conclusions: int = 2
 
 
-TINY = Sizes(rounds=1, tests=2, tests_on_disk=1, tests_with_a_container=1, calls=3, pgbench_s=1)
+TINY = Sizes(
+    rounds=1, tests=2, tests_on_disk=1, tests_with_a_container=1, calls=3, pgbench_s=1, explorations=1, conclusions=1
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +166,10 @@ def run_pytest(contender: Contender, *, tests: int, dsn: str = "") -> Run:
         env.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # one more image to pull and start, to its disadvantage
         shutil.copytree(CONTENDERS, folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
         began = time.perf_counter()
-        code = _performed(command, output, env=env, cwd=folder / "tests")
+        code = performed(command, output, env=env, cwd=folder / "tests")
         wall_ms = (time.perf_counter() - began) * 1000
         if code != 0 or not result.is_file():
-            raise FailedError(f"pytest ended with {code}: {_reason(output.read_text(errors='replace'))}")
+            raise FailedError(f"pytest ended with {code}: {reason(output.read_text(errors='replace'))}")
         return Run(**json.loads(result.read_text()), wall_ms=wall_ms)
 
 
@@ -194,7 +198,7 @@ def _scratch(*, on_disk: bool, prefix: list[str]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _performed(command: list[str], output: Path, **how: Any) -> int:
+def performed(command: list[str], output: Path, **how: Any) -> int:
     """Run a command in a session of its own and return its exit code; when we are ended, it is, with its teardown."""
     with output.open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **how)
@@ -212,7 +216,8 @@ def _performed(command: list[str], output: Path, **how: Any) -> int:
                     continue
 
 
-def _reason(output: str) -> str:
+def reason(output: str) -> str:
+    """Return the line of a failed command's output that says most."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it wrote nothing"]
     errors = [line for line in lines if line.startswith("E  ")]  # of a chain of exceptions the last says what happened
     return errors[-1] if errors else lines[-1]

@@ -1,5 +1,6 @@
 """The benchmarks run, leave no contender out, and give no figure for one that failed. No time is asserted."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,7 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import claims, per_test, report, runs, server_start, service, suite
+from benchmarks import (
+    all_orders,
+    claims,
+    first_failure,
+    orders,
+    per_test,
+    report,
+    runs,
+    server_start,
+    service,
+    suite,
+    tap,
+)
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.figures import Claim, Row, percentile, row
 
@@ -58,6 +71,38 @@ def test_the_contenders_are_those_that_were_to_be_measured(results):
         one.name for one in server_start.CONTENDERS
     }
     assert (service.LIMIT, "") in names["service"]
+    assert {setting for _, setting in names["orders"]} == set(orders.VARIANTS)
+    assert names["tap"] >= {(name, tap.NET) for name in tap.THROUGH}
+    assert {name for name, _ in names["first_failure"]} == {
+        first_failure.OURS,
+        first_failure.STRESS,
+        *first_failure.PEERS,
+    }
+
+
+def test_the_explorer_is_measured_at_what_it_finds(results):
+    """An exploration that sees nothing would be the fastest of all."""
+    rows = {(one["contender"], one["setting"]): one for one in results["first_failure"]["rows"]}
+    races, holds = rows[first_failure.OURS, "documented"], rows[first_failure.OURS, "fixed"]
+    assert (races["more"]["without a failure"], races["more"]["inconclusive"]) == (0, 0)
+    assert holds["more"]["without a failure"] == holds["n"]
+
+
+def test_every_order_is_measured_with_its_calls(results):
+    """Fewer orders, or fewer calls in each, would be no faster."""
+    calls = {(one["contender"], one["setting"]): one["more"]["calls an order"] for one in results["orders"]["rows"]}
+    assert calls[orders.OURS, "fixed"] == calls[orders.UNGATED, "fixed"] == 2
+    assert calls[orders.OURS, "documented"] > calls[orders.UNGATED, "documented"] == 3
+    more = {one["setting"]: one["more"] for one in results["all_orders"]["rows"]}
+    assert {one["orders"] for one in more.values()} == {all_orders.ORDERS}
+    assert more[all_orders.PRUNED]["runs"] < more[all_orders.UNPRUNED]["runs"] == all_orders.ORDERS
+
+
+def test_a_missing_peer_is_said(results):
+    """Whoever has not installed the peer sees where it is named."""
+    found = [one for one in results["first_failure"]["rows"] if one["contender"] in first_failure.PEERS]
+    if importlib.util.find_spec("frontrun") is None:
+        assert {one["error"] for one in found} == {"frontrun is not installed; requirements/bench.txt has it"}
 
 
 def test_a_missing_engine_is_said(results):
@@ -121,7 +166,7 @@ def test_an_interrupted_run_ends_its_process(tmp_path, is_running):
         "    while not (note.exists() and note.read_text()): time.sleep(0.01)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "threading.Thread(target=interrupt).start()\n"
-        f"runs._performed([sys.executable, '-c', {sleeper!r}], pathlib.Path(os.devnull))\n"
+        f"runs.performed([sys.executable, '-c', {sleeper!r}], pathlib.Path(os.devnull))\n"
     )
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
