@@ -44,7 +44,8 @@ def text(found: Exploration) -> str:
     said: dict[str, str | int] = {"workload": found.workload.name, "service": service}
     said |= {"other": found.other} if found.other else {}
     said |= {"layer": found.layer, "seed": found.seed, "order": written(run.points)}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in said.items()]  # JSON's texts and numbers are TOML's, too
+    # JSON's texts and numbers are TOML's, too, but for the two halves in which JSON escapes what is beyond U+FFFF.
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in said.items()]
     calls = [f"#   {written([point]):3} {point.enabled[point.chosen].what}" for point in run.points]
     why = [f"# {violation.invariant}: {violation.summary}" for violation in found.counterexample.violations]
     return "\n".join([HEAD + lines[0], *lines[1:], "", *why, *calls])
