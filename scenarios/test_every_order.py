@@ -110,6 +110,17 @@ def test_one_process_is_killed_at_every_call(explore, expected):
     assert verdict_of(explore, "query-query-killed") == expected
 
 
+@pytest.mark.session_fix(
+    line + "beside a migration, a sample", before=(FAIL, ["I2"]), documented=RACES, otherwise=HOLDS
+)
+def test_two_ask_beside_a_migration(explore, expected):
+    """The foreign key that is missing is added, orphans get their session, it is validated, an index is built.
+
+    Without the key nobody refuses what the broken service stores; the migration then repairs even that.
+    """
+    assert verdict_of(explore, "query-query-migration", budget=20) == expected
+
+
 @pytest.mark.session_fix(line + "three ask, a sample", before=LOST, documented=RACES, otherwise=HOLDS)
 def test_three_ask(explore, expected):
     """There are too many orders for each run of the tests."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import psycopg
+
 from session_fix.events import Recorder
-from session_fix.explore.workloads import CLEANUP, CREATE, DELETE, QUERY, READ
+from session_fix.explore.workloads import CLEANUP, CREATE, DELETE, MIGRATE, QUERY, READ
 from session_fix.frontend import Frontend
 from session_fix.host.service import Outcome, Service
 from session_fix.rest import Keys
@@ -45,7 +47,15 @@ class Texts:
 class Client:
     """A client of one session, at one layer of one process of the service."""
 
-    def __init__(self, service: Service, tap_url: str, keys: Keys, recorder: Recorder, layer: str) -> None:
+    def __init__(
+        self,
+        service: Service,
+        tap_url: str,
+        keys: Keys,
+        recorder: Recorder,
+        layer: str,
+        migrate: Callable[[], None] = lambda: None,
+    ) -> None:
         self._service = service
         self._address = urlsplit(tap_url).netloc
         self._headers = {
@@ -55,6 +65,7 @@ class Client:
         }
         self._recorder = recorder
         self._layer = layer
+        self._migration = migrate
 
     def act(self, action: str, session_id: str, texts: Texts) -> Told:
         """Perform one action, and say what came of it."""
@@ -64,6 +75,7 @@ class Client:
             DELETE: lambda: self._delete(session_id),
             CLEANUP: self._cleanup,
             READ: lambda: self._read(session_id),
+            MIGRATE: self._migrate,
         }
         return actions[action]()
 
@@ -108,6 +120,13 @@ class Client:
         status, body = self._ask("GET", INTERACTIONS, **query)
         done = status < FIRST_ERROR
         return Told(READ, done, [row["id"] for row in body] if done else None, _code(status, body))
+
+    def _migrate(self) -> Told:
+        try:
+            self._migration()
+        except psycopg.Error as error:
+            return Told(MIGRATE, done=False, error=error.sqlstate or type(error).__name__)
+        return Told(MIGRATE, done=True)
 
     def _ask(self, method: str, table: str, **query: str) -> tuple[int, Any]:
         with contextlib.closing(http.client.HTTPConnection(self._address, timeout=TIMEOUT_S)) as connection:

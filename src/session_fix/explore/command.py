@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from session_fix.errors import UsageError
@@ -58,8 +58,7 @@ def explore(
     with _rigs(workloads, settings, subject, beside, progress) as (stack, rig_of):
         found = []
         for workload in workloads:
-            with progress.step(f"Exploring {workload.name}") as count:
-                rig = rig_of(workload)
+            with progress.step(f"Exploring {workload.name}") as count, rig_of(workload) as rig:
                 found.append(
                     explorer.explore(
                         rig,
@@ -81,9 +80,9 @@ def rerun(recorded: Recorded, settings: Settings, *, progress: Progress) -> Expl
     """Perform a recorded order."""
     workload, subject, beside = recorded.workload, named(recorded.service), named(recorded.other or OTHER)
     with _rigs([workload], settings, subject, beside, progress) as (stack, rig_of):
-        with progress.step(f"Running one order of {workload.name}"):
+        with progress.step(f"Running one order of {workload.name}"), rig_of(workload) as rig:
             found = explorer.rerun(
-                rig_of(workload),
+                rig,
                 workload,
                 Given(recorded.order, marks=recorded.marks),
                 service=recorded.service,
@@ -97,16 +96,16 @@ def rerun(recorded: Recorded, settings: Settings, *, progress: Progress) -> Expl
 @contextmanager
 def _rigs(
     workloads: Sequence[Workload], settings: Settings, subject: Subject, beside: Subject, progress: Progress
-) -> Iterator[tuple[dict[str, str], Callable[[Workload], Rig]]]:
-    """Yield what runs, and a function that returns what a workload is to be run on."""
+) -> Iterator[tuple[dict[str, str], Callable[[Workload], AbstractContextManager[Rig]]]]:
+    """Yield what runs, and a function that returns what a workload is to be run on, with a database of its own."""
     own = max(1 + client.process for workload in workloads for client in workload.clients if not client.other)
     others = any(map(_has_others, workloads))
     subjects = [subject] * own + [beside] * others
-    with running(subjects, settings, layers=(), progress=progress) as found, found.stack.database() as database:
+    with running(subjects, settings, layers=(), progress=progress) as found:
         processes = [one.result() for one in found.started]
-        endpoint = found.stack.endpoint(database)
 
-        def rig_of(workload: Workload) -> Rig:
+        @contextmanager
+        def rig_of(workload: Workload) -> Iterator[Rig]:
             of_others = {client.process for client in workload.clients if client.other}
             numbers = [len(processes) - 1 if number in of_others else number for number in range(workload.processes)]
 
@@ -115,7 +114,8 @@ def _rigs(
                 return processes[numbers[number]]
 
             chosen = [processes[number] for number in numbers]
-            return Rig(chosen, database, endpoint, found.stack.keys, start)
+            with found.stack.database() as database:
+                yield Rig(chosen, database, found.stack.endpoint(database), found.stack.keys, start)
 
         yield found.stack.describe(), rig_of
 

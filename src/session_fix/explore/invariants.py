@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from session_fix.explore import migration
 from session_fix.explore.clients import Told
 from session_fix.explore.runs import Run, texts
 from session_fix.explore.schedules import named
-from session_fix.explore.workloads import CLEANUP, CREATE, DELETE, QUERY, READ, Workload
+from session_fix.explore.workloads import CLEANUP, CREATE, DELETE, MIGRATE, QUERY, READ, Workload
 
 CONSTRAINTS = frozenset({"23503", "23505"})  # Source: PostgreSQL manual, appendix "Error Codes"
 
@@ -63,7 +64,7 @@ def acknowledged_is_stored(case: _Case) -> Iterator[str]:
 
 def one_session(case: _Case) -> Iterator[str]:
     """One id, one session; and none that nobody asked for."""
-    others = [session for session in case.sessions if session != case.run.session_id]
+    others = [session for session in case.sessions if session not in {case.run.session_id, migration.ORPHAN}]
     if others and not any(client.other for client in case.workload.clients):
         yield f"{len(others)} session(s) are stored that nobody asked for"
 
@@ -120,6 +121,13 @@ def nothing_in_use_is_cleaned_up(case: _Case) -> Iterator[str]:
             yield f"the cleanup removed the session under {named(client)}'s interaction"
 
 
+def nothing_is_half_done(case: _Case) -> Iterator[str]:
+    """Wherever a migration ran, its constraint and its index are valid afterwards."""
+    if case.run.migrated is False:
+        told = [f" ({one.error})" for _, one in case.told(MIGRATE) if one.error]
+        yield f"the migration did not come to its end{''.join(told)}"
+
+
 def reads_are_prefixes(case: _Case) -> Iterator[str]:
     """Who reads a session again and again sees it grow, and nothing disappear, come twice or move."""
     for client, told in _by_client(case, READ):
@@ -148,6 +156,7 @@ CHECKS: dict[str, Check] = {
     "I6 prompt, response and session belong together": pairs_belong_together,
     "I7 the session can be used afterwards": heals,
     "I8 cleanup takes nothing that is in use": nothing_in_use_is_cleaned_up,
+    "I9 a migration leaves nothing half done": nothing_is_half_done,
     "I12 reads only grow": reads_are_prefixes,
 }
 

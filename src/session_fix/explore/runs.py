@@ -17,9 +17,11 @@ from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from typing import Self
 
+import psycopg
+
 from session_fix.databases import Database
 from session_fix.events import Event, Recorder
-from session_fix.explore import schema
+from session_fix.explore import migration, schema
 from session_fix.explore.accesses import access_of
 from session_fix.explore.clients import Client, Texts, Told
 from session_fix.explore.schedules import DROPPED, InfeasibleError, Point, Search, UnstableError, Waiting, named
@@ -54,7 +56,8 @@ class Contents:
 class Run:
     """A performed order, and what came of it.
 
-    ``told`` is what each client was told of its actions, ``healed`` of another query afterwards. ``problem`` says why
+    ``told`` is what each client was told of its actions, ``healed`` of another query afterwards; ``migrated`` says
+    whether a migration left nothing half done. ``problem`` says why
     nothing can be concluded from it, "" where something can; ``infeasible``: because the order cannot happen.
     """
 
@@ -65,6 +68,7 @@ class Run:
     contents: Contents
     events: tuple[Event, ...]
     healed: Told | None = None
+    migrated: bool | None = None
     problem: str = ""
     infeasible: bool = False
 
@@ -146,7 +150,7 @@ class Performer:
             tap.point_at(self._rig.endpoint, recorder, turns.gate)
             service.record_to(recorder)
         clients = [
-            Client(service, tap.url, self._rig.keys, recorder, self._layer)
+            Client(service, tap.url, self._rig.keys, recorder, self._layer, lambda: self._migrate(turns.gate, recorder))
             for service, tap in (self._rig.processes[client.process] for client in self._workload.clients)
         ]
 
@@ -170,6 +174,7 @@ class Performer:
         return Run(
             *(number, session_id, tuple(turns.points), told, contents, tuple(recorder.events())),
             healed=healed,
+            migrated=migration.is_done(self._connection) if self._workload.lacks_key else None,
             problem=problem or ended,
             infeasible=infeasible,
         )
@@ -179,11 +184,32 @@ class Performer:
 
     def _prepare(self, session_id: str) -> None:
         self._connection.execute(EMPTY)
+        if self._workload.lacks_key:
+            self._connection.execute(migration.BEFORE)
         if self._workload.exists:
             self._connection.execute(
                 "INSERT INTO ai_sessions (id, created_at, updated_at) VALUES (%s, %s, %s)",
                 [session_id, LONG_AGO, LONG_AGO],
             )
+
+    def _migrate(self, gate: Gate, recorder: Recorder) -> None:
+        """Perform the migration's steps, each when it is let through."""
+        with self._rig.database.connect(autocommit=True) as connection:
+            for number, step in enumerate(migration.STEPS):
+                request = Request("SQL", step, (), b"")
+                gate.hold(request)
+                recorder.record("call", "migration", call=number, **request_fields(request))
+                try:
+                    migration.perform(connection, step)
+                    code = None
+                except psycopg.Error as error:
+                    code = error.sqlstate
+                    raise
+                finally:
+                    status = 500 if code else 200
+                    recorder.record(
+                        "reply", "migration", call=number, status=status, code=code, sqlstate=code, rows=None
+                    )
 
     def _contents(self) -> Contents:
         ((sessions, interactions),) = self._connection.execute(CONTENTS).fetchall()

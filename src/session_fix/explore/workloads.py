@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from session_fix.errors import UsageError
 
-CREATE, QUERY, DELETE, CLEANUP, READ = "create", "query", "delete", "cleanup", "read"
+CREATE, QUERY, DELETE, CLEANUP, READ, MIGRATE = "create", "query", "delete", "cleanup", "read", "migrate"
 READS = 5
 
 
@@ -26,8 +26,8 @@ class Workload:
     """Concurrent clients of one session.
 
     ``layers`` are those where it makes sense, the usual one first. ``exists``: the session is there before, unused for
-    years. ``heals``: once all have finished, the session must be good for another query. ``sampled``: there are too
-    many orders to run them all.
+    years. ``heals``: once all have finished, the session must be good for another query. ``lacks_key``: the foreign key
+    is missing before, and there is an orphan. ``sampled``: there are too many orders to run them all.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Workload:
     layers: tuple[str, ...] = ("api", "logger", "database")
     exists: bool = False
     heals: bool = False
+    lacks_key: bool = False
     sampled: bool = False
 
     @property
@@ -67,6 +68,7 @@ ALL = (
     Workload("query-query-versions", (_QUERY, Client((QUERY,), process=1, other=True))),
     Workload("query-query-killed", (_QUERY, Client((QUERY,), process=1, killed=True)), layers=("api",), heals=True),
     Workload("query-query-query", (_QUERY,) * 3, sampled=True),
+    Workload("query-query-migration", (_QUERY, _QUERY, Client((MIGRATE,))), lacks_key=True, sampled=True),
     Workload("query-query-query-query", (_QUERY,) * 4, sampled=True),
 )
 BY_NAME = {workload.name: workload for workload in ALL}

@@ -58,6 +58,16 @@ class Gate:
                 self._held.discard(held)
             held.ended.set()
 
+    def hold(self, request: Request) -> None:
+        """Hold whoever calls this as if the request had come to a tap, until it is released or the gate is opened."""
+        held = Held(request)
+        with self._lock:
+            if self._is_open:
+                return
+            self._held.add(held)
+        self._arrived(held)
+        held.released.result()
+
     def open(self) -> None:
         """Let everything through from now on: the run is over, whatever came of it."""
         with self._lock:
