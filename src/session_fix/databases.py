@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from session_fix import connecting, leftovers, roles
 from session_fix.database import Database
 from session_fix.errors import NoServerError, UsageError
-from session_fix.isolation.tasks import Line, Prepared, Task, Tasks
+from session_fix.isolation.tasks import Line, Task
 from session_fix.leftovers import OURS, lock_key
 from session_fix.progress import SILENT, Progress
 from session_fix.servers import VERSION_15, Server
@@ -75,16 +75,6 @@ class Databases:
         with self._one_at_a_time:
             cursor = self._admin.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
-
-    def prepared(self, statement: str, *parameters: int) -> Callable[[], Any]:
-        """Return a function that runs a statement for the server as a whole, see ``tasks.Prepared``."""
-        planned = Prepared(self._admin, f"prepared_{secrets.token_hex(4)}", statement)
-
-        def run() -> Any:
-            with self._one_at_a_time:
-                return Tasks().run(planned(*parameters))
-
-        return run
 
     @property
     def is_superuser(self) -> bool:
@@ -179,7 +169,11 @@ class Databases:
 
     def line(self) -> Line:
         """Open one more connection, for tasks."""
-        return Line(connecting.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True))
+        return Line(self.maintenance())
+
+    def maintenance(self) -> psycopg.Connection:
+        """Open one more connection for what concerns the server as a whole."""
+        return connecting.connect(make_conninfo(**self.params(MAINTENANCE)), autocommit=True)
 
     def cloning(self, template: str, line: Line) -> Task[Database]:
         """Return a new private copy of ``template``, without waiting for it."""

@@ -211,12 +211,11 @@ def test_one_that_was_ready_is_as_good(private, server, statements, monkeypatch,
 
 def test_a_server_that_nobody_changed_is_read_once(databases, statements, private, monkeypatch):
     """All of it is read only when something of it may have changed: it takes longer than a test."""
-    watch = ServerWatch(databases, alone=True)
     read = []
-    monkeypatch.setattr(watch, "_read", lambda: read.append(1) or ServerWatch._read(watch))  # noqa: SLF001  counted
-    assert watch.traces() == []
-    with private.lend("recycle") as first:
+    with contextlib.closing(ServerWatch(databases, alone=True)) as watch, private.lend("recycle") as first:
+        monkeypatch.setattr(watch, "_read", lambda: read.append(1) or ServerWatch._read(watch))  # noqa: SLF001  counted
         for _ in range(3):
-            statements(first, "INSERT INTO ai_sessions (id) VALUES (gen_random_uuid())")
             assert watch.traces() == []
+            statements(first, "INSERT INTO ai_sessions (id) VALUES (gen_random_uuid())")
+        assert watch.traces() == []
     assert len(read) <= 2, "once at first, and once for the database that was made meanwhile"

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import psycopg
 
 from session_fix import connecting
-from session_fix.isolation.tasks import Prepared, Task
+from session_fix.isolation.tasks import Prepared, Task, together
 
 # Of a session that nothing a test set for the database or the role has any effect on.
 OPTIONS = (
@@ -212,13 +213,27 @@ def next_transaction(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> int
 
 def around(statement: Prepared) -> Task[tuple[list[Session], list[str]]]:
     """Return who is connected to the database, and what is prepared in it; the statement is ``AROUND``."""
-    sessions, prepared = yield from statement()
-    return [Session(*session) for session in sessions], prepared
+    return _around((yield from statement()))
+
+
+def look(first: Prepared, then: Prepared, since: int) -> Task[tuple[tuple[list[Session], list[str]], Glance]]:
+    """Return what ``around`` does, and the glance that was taken after it; both are sent at once."""
+    (about,), (contents,) = yield from together(first.connection, first.send, partial(then.send, since))
+    return _around(first.value(about)), _glance(then.value(contents))
 
 
 def glance(statement: Prepared, since: int) -> Task[Glance]:
     """Return what the glance's statement finds."""
-    marks, *contents = yield from statement(since)
+    return _glance((yield from statement(since)))
+
+
+def _around(found: list[list[Any]]) -> tuple[list[Session], list[str]]:
+    sessions, prepared = found
+    return [Session(*session) for session in sessions], prepared
+
+
+def _glance(found: list[Any]) -> Glance:
+    marks, *contents = found
     return Glance(marks, **_contents(*contents))
 
 

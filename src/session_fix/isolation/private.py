@@ -17,7 +17,7 @@ from session_fix.isolation import facts, sessions
 from session_fix.isolation.pool import Pool
 from session_fix.isolation.recycling import Blueprint, Recycler, blueprint
 from session_fix.isolation.server_state import ServerWatch
-from session_fix.isolation.tasks import Line, Task, Tasks
+from session_fix.isolation.tasks import Line, Task, Tasks, begun
 from session_fix.progress import SILENT, Progress
 from session_fix.states import State
 
@@ -27,11 +27,12 @@ OUR_THREADS = "session-fix"
 
 @dataclass(slots=True)
 class Lent:
-    """A private database, what recycles it, and its open session when it is given back."""
+    """A private database, what recycles it, and its open session when it is given back, which is being washed."""
 
     database: Database
     recycler: Recycler | None = None
     session: PGconn | None = None
+    washing: Task[bool] | None = None
 
 
 class PrivateDatabases:
@@ -74,6 +75,8 @@ class PrivateDatabases:
         """
         with ExitStack() as ending:  # the last callback is the first to be called
             ending.callback(self._check)
+            if self._watch:
+                ending.callback(self._watch.close)
             for line in self._lines:
                 ending.callback(line.close)
             ending.callback(self._tasks.finish)
@@ -103,6 +106,10 @@ class PrivateDatabases:
             yield lent.database
         finally:
             lent.session = lent.database.session()
+            if self._watch:
+                self._watch.ask()
+                if lent.session and isolation != CLONE:
+                    lent.washing = begun(sessions.washed(lent.session))
             if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
                 lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
             if self._watch and (traces := self._watch.traces()):  # before another test gets to see them
@@ -146,7 +153,7 @@ class PrivateDatabases:
         yield from ()
 
     def _left_in(self, lent: Lent) -> Task[list[str]]:
-        if lent.session and not (yield from sessions.washed(lent.session)):
+        if lent.washing and not (yield from lent.washing):
             lent.session = None
         if lent.database.tainted:
             return [lent.database.tainted]

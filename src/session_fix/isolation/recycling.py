@@ -89,14 +89,12 @@ class Recycler:
         if self._renewals > RENEWALS_AT_MOST:
             return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
         try:
-            if left := (yield from self._after_all_left(ours)):
-                return left
-            seen = yield from facts.glance(self._glance, self._since)
-            if left := (yield from self._traces(seen, thorough=thorough)):
+            left, seen = yield from self._after_all_left(ours)
+            if left := left or (yield from self._traces(seen, thorough=thorough)):
                 return left
             return (yield from self._reset(seen))
         except psycopg.errors.LockNotAvailable:
-            return (yield from self._still_here(ours)) or ["a lock on a table"]
+            return self._still_here(ours, *(yield from facts.around(self._around))) or ["a lock on a table"]
         except psycopg.Error as error:
             return [f"nothing to be sure about: {type(error).__name__}"]
 
@@ -108,16 +106,18 @@ class Recycler:
         after = yield from facts.read(self._facts, self._since)
         return traces.of_facts(self._original.facts, after, self._original.layout)
 
-    def _after_all_left(self, ours: frozenset[int]) -> Task[list[str]]:
-        """Wait a moment for everybody to leave; return who does not."""
+    def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[list[str], facts.Glance]]:
+        """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked."""
         deadline = time.monotonic() + LEAVING_S
-        while (left := (yield from self._still_here(ours))) and time.monotonic() <= deadline:
+        while True:
+            about, seen = yield from facts.look(self._around, self._glance, self._since)
+            left = self._still_here(ours, *about)
+            if not left or time.monotonic() > deadline:
+                return left, seen
             yield Until(at=time.monotonic() + 0.001)
-        return left
 
-    def _still_here(self, ours: frozenset[int]) -> Task[list[str]]:
-        sessions, prepared = yield from facts.around(self._around)
-        return traces.of_sessions(sessions, prepared, ours=ours, rest=self._rest())
+    def _still_here(self, ours: frozenset[int], found: list[facts.Session], prepared: list[str]) -> list[str]:
+        return traces.of_sessions(found, prepared, ours=ours, rest=self._rest())
 
     def _traces(self, seen: facts.Glance, *, thorough: bool) -> Task[list[str]]:
         before, layout = self._original.facts, self._original.layout

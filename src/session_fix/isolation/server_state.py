@@ -17,6 +17,7 @@ from psycopg import sql
 from session_fix.databases import Database, Databases
 from session_fix.errors import ServerChangedError
 from session_fix.isolation import facts
+from session_fix.isolation.tasks import Prepared, Task, Tasks, begun
 from session_fix.leftovers import DATABASE_NAME, OURS, ROLE_NAME, RUN
 from session_fix.roles import API_ROLES
 
@@ -83,7 +84,10 @@ class ServerWatch:
     def __init__(self, databases: Databases, *, alone: bool) -> None:
         self._databases = databases
         self._alone = alone
-        self._marks = databases.prepared(MARKS, facts.next_transaction(databases.execute))
+        self._since = facts.next_transaction(databases.execute)
+        self._connection = databases.maintenance()
+        self._marks = Prepared(self._connection, "marks", MARKS)
+        self._asked: Task[Any] | None = None
         self._unchanged: Any = None
         self._before = self._read()
         self._oids = dict(databases.execute(OIDS))
@@ -92,9 +96,18 @@ class ServerWatch:
         (found,) = self._databases.execute(QUERY)[0]
         return {kind: things or {} for kind, things in found.items()}
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def ask(self) -> None:
+        """Ask now for what ``traces`` is about to return; meanwhile, something else can be done."""
+        self._asked = begun(self._marks(self._since))
+
     def traces(self) -> list[str]:
-        """Return what is not as it was, in words."""
-        if (marks := self._marks()) == self._unchanged:
+        """Return what is not as it was when that was asked for, in words."""
+        asked, self._asked = self._asked or self._marks(self._since), None
+        if (marks := Tasks().run(asked)) == self._unchanged:
             return []
         found = list(self._differences(self._read()))
         self._unchanged = None if found else marks

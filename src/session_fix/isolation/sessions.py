@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
-from session_fix.isolation.tasks import Task, statement
+from session_fix.isolation.tasks import Task, statement, together
 from session_fix.servers import VERSION_15
 
 ENDED = frozenset({TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN})
@@ -22,7 +22,7 @@ OWN = (
     *("request.headers", "request.cookies", "request.method", "request.path"),
 )
 OWN_SETTINGS = f"SELECT FROM unnest('{{{','.join(OWN)}}}'::text[]) name WHERE current_setting(name, true) IS NOT NULL"
-FLUSH = "SELECT pg_stat_force_next_flush();"  # its counters, see facts.py
+FLUSH = "SELECT pg_stat_force_next_flush()"  # its counters, see facts.py
 
 
 class HandedOn(psycopg.Connection[tuple[Any, ...]]):
@@ -80,9 +80,11 @@ def _is_as_new(session: PGconn) -> Task[bool]:
         return False
     if session.transaction_status != TransactionStatus.IDLE:
         yield from statement(session, "ROLLBACK")
-    yield from statement(session, "DISCARD ALL")
-    flush = FLUSH if session.server_version >= VERSION_15 else ""
-    *_, own = yield from statement(session, flush + OWN_SETTINGS)
+    counters = [FLUSH] if session.server_version >= VERSION_15 else []
+    asked = ["DISCARD ALL", *counters, OWN_SETTINGS]
+    *_, (own,) = yield from together(
+        session, *(partial(session.send_query_params, text.encode(), None) for text in asked)
+    )
     while session.notifies():  # arrived before, and not for the next test
         pass
     return own.ntuples == 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.pq import ExecStatus
+from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 T = TypeVar("T")
@@ -57,6 +57,59 @@ def statement(connection: PGconn, text: str) -> Task[list[PGresult]]:
     return (yield from answers(connection))
 
 
+def together(connection: PGconn, *sendings: Callable[[], None]) -> Task[list[list[PGresult]]]:
+    """Send statements at once, each to be a transaction of its own, and return the results of each.
+
+    Raises ``psycopg.Error`` for the first that is an error, when all have been answered.
+    """
+    connection.enter_pipeline_mode()
+    for send in sendings:
+        send()
+        connection.pipeline_sync()
+    while connection.flush():
+        yield Until(at=time.monotonic() + POLL_S)
+    found: list[list[PGresult]] = [[] for _ in sendings]
+    for results in found:
+        while (result := (yield from _next_result(connection))).status != ExecStatus.PIPELINE_SYNC:
+            results.append(result)
+    connection.exit_pipeline_mode()
+    for result in (result for results in found for result in results):
+        if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
+            raise psycopg.errors.error_from_result(result)
+    return found
+
+
+def _next_result(connection: PGconn) -> Task[PGresult]:
+    """Return the next result of a pipeline, over the gaps between statements."""
+    while True:
+        while connection.is_busy():
+            yield Until(connection.socket)
+            connection.consume_input()
+        if result := connection.get_result():
+            return result
+        if connection.status == ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection is lost")
+
+
+def begun(task: Task[T]) -> Task[T]:
+    """Begin a task now, that is: send its first statement; return what is left of it."""
+    try:
+        until = next(task)
+    except StopIteration as done:
+        return _ended(done.value)
+
+    def rest() -> Task[T]:
+        yield until
+        return (yield from task)
+
+    return rest()
+
+
+def _ended(value: T) -> Task[T]:
+    yield from ()
+    return value
+
+
 class Prepared:
     """A statement that the server plans once; below psycopg's cursors, because it runs after each test.
 
@@ -64,16 +117,24 @@ class Prepared:
     """
 
     def __init__(self, connection: psycopg.Connection, name: str, statement: str) -> None:
-        self._connection = connection.pgconn
+        self.connection = connection.pgconn
         self._name = name.encode()
-        result = self._connection.prepare(self._name, statement.encode())
+        result = self.connection.prepare(self._name, statement.encode())
         if result.status != ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result)
 
     def __call__(self, *parameters: int) -> Task[Any]:
         """Return what it finds; the one parameter that most have is the transaction to count from."""
-        self._connection.send_query_prepared(self._name, [str(parameter).encode() for parameter in parameters])
-        (result,) = yield from answers(self._connection)
+        self.send(*parameters)
+        return self.value(*(yield from answers(self.connection)))
+
+    def send(self, *parameters: int) -> None:
+        """Send it, for ``together``."""
+        self.connection.send_query_prepared(self._name, [str(parameter).encode() for parameter in parameters])
+
+    @staticmethod
+    def value(result: PGresult) -> Any:
+        """Return what it found."""
         return json.loads(result.get_value(0, 0) or b"")
 
 

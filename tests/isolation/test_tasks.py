@@ -1,0 +1,61 @@
+"""Statements that are sent together, and tasks that are begun before they are waited for."""
+
+from functools import partial
+
+import psycopg
+import pytest
+
+from session_fix.isolation.tasks import Tasks, begun, statement, together
+
+
+@pytest.fixture
+def connection(databases):
+    """Yield an open connection of libpq."""
+    with databases.maintenance() as opened:
+        yield opened.pgconn
+
+
+def sendings(connection, *texts):
+    """Return what sends the statements."""
+    return [partial(connection.send_query_params, text.encode(), None) for text in texts]
+
+
+def test_statements_sent_together_are_transactions_of_their_own(connection):
+    """Each sees what was committed before it began, and not before the first of them."""
+    (first,), (second,) = Tasks().run(together(connection, *sendings(connection, *["SELECT pg_current_xact_id()"] * 2)))
+    assert int(first.get_value(0, 0)) < int(second.get_value(0, 0))
+
+
+def test_an_error_is_raised_when_all_have_been_answered(connection):
+    """The connection can be used afterwards, and what came after the error was done."""
+    texts = ("SELECT 1 / 0", "SET application_name = 'done'")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        Tasks().run(together(connection, *sendings(connection, *texts)))
+    (shown,) = Tasks().run(statement(connection, "SHOW application_name"))
+    assert shown.get_value(0, 0) == b"done"
+
+
+def test_a_connection_that_is_lost_in_between_is_an_error(connection):
+    """Nobody waits for answers that cannot come."""
+    texts = ("SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 1")
+    with pytest.raises(psycopg.OperationalError):
+        Tasks().run(together(connection, *sendings(connection, *texts)))
+
+
+def test_a_begun_task_has_sent_its_statement(connection, databases, eventually):
+    """The server works on it while something else is done, and what it returns comes when it is asked for."""
+    task = begun(statement(connection, "SET application_name = 'begun'; SELECT 7"))
+    seen = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'begun'"
+    eventually(lambda: databases.execute(seen) == [(1,)])
+    *_, answer = Tasks().run(task)
+    assert answer.get_value(0, 0) == b"7"
+
+
+def test_a_task_that_has_nothing_to_wait_for_is_over_when_it_is_begun():
+    """What it returns is kept."""
+
+    def task():
+        yield from ()
+        return 7
+
+    assert Tasks().run(begun(task())) == 7
