@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from contextlib import suppress
@@ -72,6 +73,7 @@ def explore(
     asked = {name: options.pop(name) for name in ("layer", "seed", "budget", "prune", "keep_going")}
     settings = settings_module.load(options)
     check_reports(json_file, junit_file)
+    _check_folder(Path(report_dir))
     chosen = [named.named(name) for name in dict.fromkeys(workloads)] or [w for w in named.ALL if not w.sampled]
     progress = Progress()
     with progress.live():
@@ -101,6 +103,13 @@ def rerun(file: str, json_file: str | None, junit_file: str | None, **options: A
     with progress.live():
         found = command.rerun(recorded, settings, progress=progress)
     _report(found, None, json_file, junit_file)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before anything is started."""
+    place = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UsageError(f"{folder}: {place} is no folder that can be written to.")
 
 
 def _report(found: Any, report_dir: Path | None, json_file: str | None, junit_file: str | None) -> None:

@@ -10,8 +10,9 @@ from session_fix.explore.crashes import Crashes
 from session_fix.explore.invariants import Violation, violations
 from session_fix.explore.runs import Performer, Rig, Run
 from session_fix.explore.schedules import Exhaustive, Given, Sample, Search, equivalents, switches
-from session_fix.explore.workloads import Workload
+from session_fix.explore.workloads import CREATE, QUERY, Workload
 
+NO_CALL = "the service made no call to the data API: there was no order to choose"
 SIMPLER_AT_MOST = 200  # runs that look for a counterexample with fewer switches
 
 
@@ -76,7 +77,7 @@ class Exploration:
         """Why nothing can be said, "" where something can."""
         if self.verdict != "inconclusive":
             return ""
-        return self.problem or "the service made no call to the data API: there was no order to choose"
+        return self.problem or "nothing was run"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -126,7 +127,7 @@ def explore(
     with Performer(rig, workload, layer=layer, seed=seed) as performer:
         _run_all(performer, search, found, budget, began, keep_going=keep_going, note=note)
         if found.counterexample and isinstance(search, Exhaustive | Sample) and not keep_going:
-            found.counterexample = _simpler(performer, workload, found.counterexample)
+            found.counterexample = _simpler(performer, workload, found.counterexample, found.runs)
             found.simplest = True
     found.seconds = time.monotonic() - began
     return found
@@ -179,10 +180,10 @@ def _run_all(
         found.runs += 1
         found.calls += len(run.points)
         found.last = run
-        if run.problem:
+        found.problem = run.problem or ("" if _is_under_test(found.workload, run) else NO_CALL)
+        if found.problem:
             found.infeasible += run.infeasible
             found.inconclusive += not run.infeasible
-            found.problem = run.problem
             return
         found.orders += _new_orders(search, run, seen)
         found.outcomes.add(outcome(run))
@@ -194,6 +195,11 @@ def _run_all(
         note(found)
         if found.counterexample and not keep_going:
             return
+
+
+def _is_under_test(workload: Workload, run: Run) -> bool:
+    """Say whether the service called the data API: what it says of another one cannot be judged by what ours holds."""
+    return any({CREATE, QUERY} & set(workload.clients[chosen].actions) for chosen in run.order)
 
 
 def _is_spent(budget: Budget, runs: int, began: float) -> bool:
@@ -212,15 +218,18 @@ def _new_orders(search: Search, run: Run, seen: set[tuple[int, ...]]) -> int:
     return equivalents(run.points) if isinstance(search, Exhaustive) and search.prunes else 1
 
 
-def _simpler(performer: Performer, workload: Workload, found: Counterexample) -> Counterexample:
-    """Return a counterexample of the same kind that leaves clients less often, if there is one."""
+def _simpler(performer: Performer, workload: Workload, found: Counterexample, number: int) -> Counterexample:
+    """Return a counterexample of the same kind that leaves clients less often, if there is one.
+
+    ``number`` is that of the last run: a service may remember the ids of those before.
+    """
     wanted = {violation.invariant for violation in found.violations}
     left = SIMPLER_AT_MOST
     for most in range(switches(found.run.points)):
         search = Exhaustive(prune=False, most_switches=most)
         while left and search.begin():
             left -= 1
-            run = performer.perform(SIMPLER_AT_MOST - left, search)
+            run = performer.perform(number + SIMPLER_AT_MOST - left, search)
             broken = violations(workload, run) if not run.problem else []
             if wanted & {violation.invariant for violation in broken}:
                 return Counterexample(run, tuple(broken))

@@ -36,6 +36,9 @@ from session_fix.tap.messages import Request
 STEP_S = 5.0
 ENDING_S = 10.0
 LONG_AGO = "2001-01-01"
+NOT_IN_OUR_HANDS = (
+    "The service makes several calls at once, or goes on calling after it has answered: the order is not in our hands."
+)
 EMPTY = "DELETE FROM ai_interactions; DELETE FROM ai_sessions"
 CONTENTS = """
 SELECT (SELECT coalesce(json_agg(json_build_array(id, user_id) ORDER BY id), '[]') FROM ai_sessions),
@@ -141,8 +144,9 @@ class Performer:
         self._connection.close()
 
     def perform(self, number: int, search: Search) -> Run:
-        """Perform one run; ``number`` and the seed decide its ids."""
-        session_id = str(uuid.UUID(int=random.Random(f"{self._seed}/{number}").getrandbits(128), version=4))  # noqa: S311
+        """Perform one run; ``number``, the workload and the seed decide its ids."""
+        dice = random.Random(f"{self._seed}/{self._workload.name}/{number}")  # noqa: S311  to be repeated
+        session_id = str(uuid.UUID(int=dice.getrandbits(128), version=4))
         self._prepare(session_id)
         recorder = Recorder()
         turns = _Turns(self._rig, self._schema_of, self._workload)
@@ -285,12 +289,9 @@ class _Turns:
         if isinstance(news, Held):
             self._pending[client] = news
         elif news.client != client:
-            raise _HarnessError(f"{named(news.client)} finished while it was {named(client)}'s turn.")
+            raise _HarnessError(f"{named(news.client)} finished in {named(client)}'s turn. {NOT_IN_OUR_HANDS}")
         if not self._news.empty():
-            raise _HarnessError(
-                f"More than one call came in {named(client)}'s turn: the service makes several at once, or goes on "
-                "calling after it has answered. Their order is not in our hands."
-            )
+            raise _HarnessError(f"More than one call came in {named(client)}'s turn. {NOT_IN_OUR_HANDS}")
 
     def _stuck(self, client: int) -> str:
         waiting = ", ".join(f"{named(c)} with {self._waiting(held.request).what}" for c, held in self._pending.items())
