@@ -49,11 +49,11 @@ class Sizes:
     calls: int = 200
     pgbench_s: int = 3
     explorations: int = 30
-    conclusions: int = 2
+    hunts: int = 5
 
 
 TINY = Sizes(
-    rounds=1, tests=2, tests_on_disk=1, tests_with_a_container=1, calls=3, pgbench_s=1, explorations=1, conclusions=1
+    rounds=1, tests=2, tests_on_disk=1, tests_with_a_container=1, calls=3, pgbench_s=1, explorations=1, hunts=1
 )
 
 
