@@ -242,6 +242,7 @@ class _Turns:
         self.points: list[Point] = []
         self.told: dict[int, list[Told]] = {}
         self._pending: dict[int, Held] = {}
+        self._enabled: dict[int, Waiting] = {}  # what of the pending ones, each taken apart once
         self._threads: list[threading.Thread] = []
         self._failed: list[str] = []
 
@@ -261,10 +262,11 @@ class _Turns:
             thread.start()
             self._wait_for(client)
         while self._pending:
-            enabled = {client: self._waiting(held.request) for client, held in self._pending.items()}
+            enabled = dict(self._enabled)
             chosen = search.choose(enabled)
             self.points.append(Point(chosen, enabled, search.mark))
             held = self._pending.pop(chosen)
+            del self._enabled[chosen]
             if search.mark:
                 self._kill(chosen)
             if search.mark == DROPPED:
@@ -287,14 +289,14 @@ class _Turns:
         except queue.Empty:
             raise _HarnessError(self._stuck(client)) from None
         if isinstance(news, Held):
-            self._pending[client] = news
+            self._pending[client], self._enabled[client] = news, self._waiting(news.request)
         elif news.client != client:
             raise _HarnessError(f"{named(news.client)} finished in {named(client)}'s turn. {NOT_IN_OUR_HANDS}")
         if not self._news.empty():
             raise _HarnessError(f"More than one call came in {named(client)}'s turn. {NOT_IN_OUR_HANDS}")
 
     def _stuck(self, client: int) -> str:
-        waiting = ", ".join(f"{named(c)} with {self._waiting(held.request).what}" for c, held in self._pending.items())
+        waiting = ", ".join(f"{named(other)} with {one.what}" for other, one in self._enabled.items())
         stacks = "\n".join(service.stacks() for service, _ in self._rig.processes)
         return (
             f"{named(client)} has neither finished nor made its next call after {STEP_S:g} s. "
