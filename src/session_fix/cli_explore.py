@@ -16,6 +16,7 @@ from rich.console import Console
 from session_fix import settings as settings_module
 from session_fix.cli_options import EXIT_CODES, check_reports, stack_options, write_report
 from session_fix.errors import UsageError
+from session_fix.explore import workloads as named
 from session_fix.progress import Progress
 
 BUDGET = re.compile(r"(\d+)(s?)")
@@ -32,7 +33,10 @@ def _budget(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     return Budget(seconds=float(found[1])) if found[2] else Budget(runs=int(found[1]))
 
 
-@click.command()
+WORKLOADS = f"Workloads: {', '.join(w.name for w in named.ALL)}. All but the sampled ones run when none is named."
+
+
+@click.command(epilog=WORKLOADS)
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
 @click.option("--service", metavar="DIR", help="The service under test, or a variant's name; default: fixed.")
 @click.option("--other", metavar="DIR", help="What runs beside it in query-query-versions; default: documented.")
@@ -63,12 +67,10 @@ def explore(
 ) -> None:
     """Try every order of the calls that concurrent clients make.
 
-    Holds each call to the data API, and lets one through at a time. WORKLOAD is one of create-create, create-query,
-    query-query, query-query-delete and others, see --help of the documentation; all that can be tried in full when none
-    is named. Exit code 1: an order breaks something; it is drawn, and saved as a file for rerun.
+    Holds each call to the data API, and lets one through at a time. Exit code 0: nothing breaks, and the line says how
+    many orders that covers; 1: an order breaks something, it is drawn and saved for rerun; 3: nothing can be concluded.
     """
     from session_fix.explore import command  # noqa: PLC0415  `--help` should not wait for it
-    from session_fix.explore import workloads as named  # noqa: PLC0415
 
     asked = {name: options.pop(name) for name in ("layer", "seed", "budget", "prune", "keep_going")}
     settings = settings_module.load(options)
