@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 
 from benchmarks.exploring import rigs
 from benchmarks.figures import Row
@@ -47,7 +47,7 @@ def measure(sizes: Sizes) -> list[Row]:
         for name in VARIANTS:
             rig = start(variant(name).directory)
             _explored(rig, name, 1)  # connects
-            measures[OURS, name] = partial(_explored, rig, name, sizes.explorations)
+            measures[OURS, name] = partial(_explored, rig, name, sizes.calls)
             measures[UNGATED, name] = partial(_one_after_another, rig, sizes.calls)
             measures[PREPARED, name] = partial(_one_after_another, rig, sizes.calls, prepared=True)
         found = interleave(measures, sizes.rounds)
@@ -55,18 +55,24 @@ def measure(sizes: Sizes) -> list[Row]:
 
 
 def _explored(rig: Rig, name: str, times: int) -> list[Order]:
-    ends: list[tuple[int, float, int]] = []  # of each run: its number in its exploration, when, and its calls
+    """Explore again and again, until so many orders were measured."""
+    ends: list[tuple[float, int]] = []  # of the runs of an exploration: when they ended, and how many calls they made
 
     def note(found: Exploration) -> None:
-        ends.append((found.runs, time.perf_counter(), len(found.last.points) if found.last else 0))
+        ends.append((time.perf_counter(), len(found.last.points) if found.last else 0))
 
-    for seed in range(times):
+    orders: list[Order] = []
+    for seed in count():
         found = explorer.explore(
             rig, WORKLOAD, service=name, layer="database", seed=seed, prune=False, keep_going=True, note=note
         )
         if found.verdict == "inconclusive":
             raise FailedError(found.why_inconclusive)
-    return [Order((at - before) * 1000, calls) for (_, before, _), (run, at, calls) in pairwise(ends) if run > 1]
+        orders += [Order((at - before) * 1000, calls) for (before, _), (at, calls) in pairwise(ends)]
+        ends.clear()
+        if len(orders) >= times:
+            break
+    return orders
 
 
 def _one_after_another(rig: Rig, times: int, *, prepared: bool = False) -> list[Order]:
