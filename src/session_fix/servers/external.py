@@ -25,6 +25,16 @@ def parse(dsn: str, *, allow_remote: bool = False) -> dict[str, str]:
 
     Raises ``UsageError``, which never quotes the string: it may hold a password.
     """
+    params = checked(dsn, allow_remote=allow_remote, purpose="databases may be created there")
+    params.pop("dbname", None)
+    return params
+
+
+def checked(dsn: str, *, allow_remote: bool, purpose: str) -> dict[str, str]:
+    """Return all libpq parameters in ``dsn``; ``purpose`` says what --allow-remote would allow.
+
+    Raises ``UsageError`` as ``parse`` does.
+    """
     try:
         params = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
     except (psycopg.ProgrammingError, UnicodeError):
@@ -35,8 +45,7 @@ def parse(dsn: str, *, allow_remote: bool = False) -> dict[str, str]:
     if any("@" in host for host in hosts):  # libpq ends a password at the first @, and takes its rest for a host
         raise UsageError(UNREADABLE)
     if not allow_remote and (remote := [host for host in hosts if not _is_local(host)]):
-        raise UsageError(f"{remote[0]} is not this machine. Pass --allow-remote if databases may be created there.")
-    params.pop("dbname", None)
+        raise UsageError(f"{remote[0]} is not this machine. Pass --allow-remote if {purpose}.")
     return params
 
 
