@@ -131,7 +131,7 @@ def guarded(
     try:
         prepare()
         assert keeper.stdin  # noqa: S101  for the type checker
-        keeper.stdin.write(json.dumps(spec).encode() + b"\n")
+        keeper.stdin.write(guard.written(spec))
         process.wait_until(lambda: (folder.path / guard.LEASE_SOCKET).exists() or None, timeout_s=10, doing="starting")
         yield process
     finally:

