@@ -6,6 +6,7 @@ SessionFixError
 │   ├── NoServerError           no PostgreSQL to test against
 │   │   └── DamagedClusterError a kept cluster that cannot be unpacked: it is made again
 │   ├── NoRestError             no data API in front of it
+│   ├── DatabaseUnreadableError the database to audit does not answer, or lets nothing be read
 │   ├── ArchiveError            a failed test's database cannot be kept, or not be opened again
 │   └── ProcessEndedError       a process of ours ended or never became ready; carries its last lines
 ├── ServerChangedError          a test changed the server that all tests share: it has to undo that  exit 3
@@ -43,6 +44,10 @@ class DamagedClusterError(NoServerError):
 
 class NoRestError(EnvironmentUnavailableError):
     """No data API could be had."""
+
+
+class DatabaseUnreadableError(EnvironmentUnavailableError):
+    """A database that somebody else runs cannot be reached or read."""
 
 
 class ArchiveError(EnvironmentUnavailableError):

@@ -1,0 +1,55 @@
+"""What the migrations leave, as values to hold against what is found; a test reads them back from a database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from session_fix import folders
+from session_fix.rollout.found import Column, Constraint
+
+SESSIONS, INTERACTIONS = "ai_sessions", "ai_interactions"
+TABLES = (SESSIONS, INTERACTIONS)
+VERSION_TABLE = "alembic_version"
+MOMENT = "timestamp without time zone"
+
+
+def _named(*columns: Column) -> Mapping[str, Column]:
+    return {column.name: column for column in columns}
+
+
+COLUMNS: Mapping[str, Mapping[str, Column]] = {
+    SESSIONS: _named(
+        Column("id", "uuid", not_null=True),
+        Column("user_id", "character varying(100)"),
+        Column("created_at", MOMENT),
+        Column("updated_at", MOMENT),
+    ),
+    INTERACTIONS: _named(
+        Column("id", "uuid", not_null=True),
+        Column("session_id", "uuid", not_null=True),
+        Column("prompt", "text", not_null=True),
+        Column("response", "text", not_null=True),
+        Column("model_used", "character varying(50)"),
+        Column("tokens_used", "integer"),
+        Column("created_at", MOMENT),
+    ),
+}
+FOREIGN_KEY = Constraint(
+    "ai_interactions_session_id_fkey", "f", ("session_id",), f"public.{SESSIONS}", ("id",), on_delete="a", on_update="a"
+)
+# What each of the data API's roles may do with both tables.
+RIGHTS: Mapping[str, frozenset[str]] = {
+    "anon": frozenset(),
+    "authenticated": frozenset(),
+    "service_role": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
+}
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """Return the revisions of the migrations, the oldest first."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  brings SQLAlchemy, which takes its time
+
+    found = ScriptDirectory(str(folders.bundled("migrations"))).walk_revisions()
+    return tuple(revision.revision for revision in found)[::-1]
