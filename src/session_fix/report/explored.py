@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+import session_fix
 from session_fix.explore.command import Explored
 from session_fix.explore.explorer import Exploration
 from session_fix.explore.runs import Run
@@ -27,6 +28,8 @@ def console(found: Explored, saved: Saved) -> Iterator[RenderableType]:
         shown = one.counterexample.run if one.counterexample else (one.last if one.method == "one order" else None)
         if shown:
             yield from _drawn(one, shown)
+    services = dict.fromkeys(f"{one.service}, seed {one.seed}" for one in found.explorations)
+    yield from (Text(f"service: {said}, session-fix {session_fix.__version__}", style="dim") for said in services)
     yield from (Text(f"{name}: {what}", style="dim") for name, what in found.stack.items())
     yield ""
     width = max((len(one.workload.name) for one in found.explorations), default=0)
