@@ -33,6 +33,9 @@ class Pool(Generic[T]):
         """Return one that is ready, at once, or the first that will be."""
         self._note_the_pace()
         self.check()
+        if not self._ready:
+            self._tasks.go_on()  # one may be finished, and nobody has looked
+            self.check()
         if self._ready:
             return self._ready.pop()  # the latest: what it needs is still in the processor's caches
         while not self._ready:
