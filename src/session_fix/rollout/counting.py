@@ -22,7 +22,7 @@ def counts(
     found: dict[str, Count] = {}
     open_to_us = {}
     for name, table in tables.items():
-        if why := _why_closed(table):
+        if why := _why_closed(table, any_size=exact_below_bytes is None):
             reader.miss(f"the rows of {name}", why)
         else:
             open_to_us[name] = table
@@ -40,13 +40,15 @@ def counts(
     return found
 
 
-def _why_closed(table: Table) -> str:
+def _why_closed(table: Table, *, any_size: bool) -> str:
     if table.kind not in COUNTABLE:
         return "it is no table"
     if table.hides_rows:
         return "row level security hides some from this role; use one with BYPASSRLS"
     if not any(column.readable for column in table.columns.values()):
         return "the role has no right to read them"
+    if table.heap_bytes is None and not any_size:
+        return "its size could not be read, so it may be large; --exact counts all the same"
     return ""
 
 

@@ -23,26 +23,30 @@ SELECT current_database(), current_user, current_setting('server_version'), pg_i
 SIZES = "SELECT pg_relation_size(%s::regclass), pg_total_relation_size(%s::regclass)"
 ELSEWHERE = """
 SELECT format('%%s.%%s', c.relnamespace::regnamespace, c.relname) FROM pg_class c
-WHERE c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relnamespace <> 'public'::regnamespace
+WHERE c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relnamespace::regnamespace::text <> 'public'
     AND c.relpersistence <> 't' ORDER BY 1
 """
 REFERENCING = """
 SELECT DISTINCT format('%%s.%%s', c.relnamespace::regnamespace, c.relname)
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class p ON p.oid = k.confrelid
-WHERE k.contype = 'f' AND p.relnamespace = 'public'::regnamespace AND p.relname = ANY(%s)
-    AND NOT (c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%s)) ORDER BY 1
+WHERE k.contype = 'f' AND p.relnamespace::regnamespace::text = 'public' AND p.relname = ANY(%s)
+    AND NOT (c.relnamespace::regnamespace::text = 'public' AND c.relname = ANY(%s)) ORDER BY 1
 """
-API_ROLES = "SELECT rolname, has_schema_privilege(oid, 'public', 'USAGE') FROM pg_roles WHERE rolname = ANY(%s)"
+API_ROLES = """
+SELECT rolname, EXISTS (
+    SELECT FROM pg_namespace n WHERE nspname = 'public' AND has_schema_privilege(r.oid, n.oid, 'USAGE'))
+FROM pg_roles r WHERE rolname = ANY(%s)
+"""
 # Names of settings kept for the database or a role, never a value.
 SETTINGS = """
 SELECT DISTINCT split_part(s, '=', 1) FROM pg_db_role_setting, unnest(setconfig) s
 WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-    AND (split_part(s, '=', 1) ~* 'secret|password|token|jwt|api_?key' AND split_part(s, '=', 1) !~* '_?exp$'
-        OR s IN ('default_transaction_read_only=on', 'session_replication_role=replica')) ORDER BY 1
+    AND (split_part(s, '=', 1) ~* '[.].*(secret|password|token|jwt|api_?key)' AND split_part(s, '=', 1) !~* '_exp$'
+        OR s ~* '^default_transaction_read_only=(on|true|yes|1)$' OR s = 'session_replication_role=replica') ORDER BY 1
 """
 TRANSACTIONS = """
-SELECT pid, extract(epoch FROM clock_timestamp() - xact_start)::int8, coalesce(application_name, ''),
-    coalesce(state, '') FROM pg_stat_activity
+SELECT pid, extract(epoch FROM clock_timestamp() - xact_start)::int8,
+    coalesce(nullif(application_name, ''), backend_type, ''), coalesce(state, '') FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
 UNION ALL
 SELECT NULL, extract(epoch FROM clock_timestamp() - prepared)::int8, '', 'prepared' FROM pg_prepared_xacts
@@ -52,6 +56,8 @@ WHERE database = current_database() ORDER BY 2 DESC
 HIDDEN_SESSIONS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type IS NULL
 """
+# Not to_regclass(): that is refused to a role that may not use the schema.
+HAS_VERSIONS = "SELECT FROM pg_class WHERE relnamespace::regnamespace::text = 'public' AND relname = %s"
 VERSIONS = f"SELECT version_num FROM public.{VERSION_TABLE} ORDER BY 1"  # noqa: S608
 
 
@@ -109,8 +115,7 @@ def _with_schema(facts: Facts, reader: Reader) -> Facts:
         sizes = reader.rows(SIZES, *[f"public.{name}"] * 2, what=f"the size of {name}", matters=False)
         if sizes:
             tables[name] = replace(table, heap_bytes=sizes[0][0], total_bytes=sizes[0][1])
-    there = reader.connection.execute("SELECT to_regclass(%s)::text", (f"public.{VERSION_TABLE}",)).fetchone()
-    has_versions = there != (None,)
+    has_versions = reader.connection.execute(HAS_VERSIONS, (VERSION_TABLE,)).fetchone() is not None
     found = reader.rows(VERSIONS, what="the Alembic version") if has_versions else None
     api_roles: dict[str, bool] = dict(reader.connection.execute(API_ROLES, (list(RIGHTS),)).fetchall())
     return replace(

@@ -11,7 +11,7 @@ from session_fix.rollout.found import Unseen
 WHY = {
     "42501": "the role has no right to",
     "55P03": "somebody holds a lock on it",
-    "57014": "it took longer than --timeout",
+    "57014": "it was cancelled, most likely because it took longer than --timeout",
 }
 
 

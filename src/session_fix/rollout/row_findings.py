@@ -38,7 +38,7 @@ def _orphans(counts: Mapping[str, Count]) -> Iterator[Finding]:
     if number := _number(counts, "rows/orphans"):
         sessions, known = (_number(counts, f"rows/orphans/{part}") for part in ("sessions", "with-phantoms"))
         exact = counts["rows/orphans"].exact
-        what = f"{INTERACTIONS} name sessions that are not there, {'' if exact else 'about '}{sessions:,} of them"
+        what = f"{INTERACTIONS} name sessions that are not there{f', {sessions:,} of them' if exact else ''}"
         todo = (
             f"Insert the sessions they name. For {known:,} of these interactions there are phantoms, which say when "
             f"the session began; for the others there is nothing else. Nothing need be deleted. {BACKUP}"

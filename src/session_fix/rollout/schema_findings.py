@@ -37,9 +37,8 @@ def findings(facts: Facts) -> Iterator[Finding]:
                 )
             yield from _columns(table, columns)
             yield from _primary_key(table)
+            yield from _foreign_key(table) if name == INTERACTIONS else ()
             yield from _unreliable(table)
-    if INTERACTIONS in facts.tables:
-        yield from _foreign_key(facts.tables[INTERACTIONS])
     if facts.referencing:
         yield Finding(
             "schema/referenced",
@@ -160,9 +159,9 @@ def _unreliable(table: Table) -> Iterator[Finding]:
             what = f"{one.name} of {table.name} is NOT VALID: older rows were never checked"
             yield Finding(f"schema/not-valid/{one.name}", PROBLEM, what, "VALIDATE CONSTRAINT, once no row is refused.")
     for index in table.indexes:
-        if index.building:
-            what = f"the index {index.name} of {table.name} is being built right now"
-            yield Finding(f"schema/index-invalid/{index.name}", INFO, what, "Audit again when it is finished.")
+        if not index.valid and index.building:
+            what = f"the index {index.name} of {table.name} is invalid, and an index is being built right now"
+            yield Finding(f"schema/index-invalid/{index.name}", INFO, what, "Audit again when that is finished.")
         elif not index.valid:
             what = f"the index {index.name} of {table.name} is invalid: it costs every write and serves no query"
             todo = "DROP INDEX CONCURRENTLY, then build it again; IF NOT EXISTS would pass over it."

@@ -18,6 +18,8 @@ APPLICATION = "session-fix audit"
 CONNECT_TIMEOUT_S = 10
 LOCK_TIMEOUT_MS = 500  # whoever waits for longer stands behind DDL, and others behind us
 IDLE_TIMEOUT_S = 60  # a client that hangs must not hold its snapshot for ever
+# What PgBouncer says of options. It has to be told by words: no SQLSTATE comes with an error of connecting.
+REFUSES_OPTIONS = "unsupported startup parameter"
 READ_BACK = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY(%s)"
 
 
@@ -62,17 +64,27 @@ def reading(target: Mapping[str, str], *, timeout_s: float) -> Iterator[tuple[ps
     Raises ``DatabaseUnreadableError`` when the database does not answer, does not let us in or goes away.
     """
     wanted = settings(timeout_s)
-    ours = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in wanted.items())
-    given = NOT_FROM_ENVIRONMENT | dict(target) | {"options": f"{target.get('options', '')} {ours}".strip()}
-    given |= {"application_name": APPLICATION, "client_encoding": "utf8", "connect_timeout": str(CONNECT_TIMEOUT_S)}
     try:
-        with connecting.connect(make_conninfo(**given), prepare_threshold=None) as connection:
+        with _connect(target, wanted) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             with connection.transaction():
                 yield connection, _arrived(connection, wanted)
     except psycopg.Error as error:
         raise unreadable(error, target) from None  # its cause would show in a traceback, with what it quotes
+
+
+def _connect(target: Mapping[str, str], wanted: Mapping[str, str]) -> psycopg.Connection:
+    ours = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in wanted.items())
+    given = NOT_FROM_ENVIRONMENT | dict(target)
+    given |= {"application_name": APPLICATION, "client_encoding": "utf8", "connect_timeout": str(CONNECT_TIMEOUT_S)}
+    try:
+        options = f"{given['options']} {ours}".strip()
+        return connecting.connect(make_conninfo(**given | {"options": options}), prepare_threshold=None)
+    except psycopg.OperationalError as error:
+        if REFUSES_OPTIONS not in str(error):
+            raise
+        return connecting.connect(make_conninfo(**given), prepare_threshold=None)
 
 
 def _arrived(connection: psycopg.Connection, wanted: Mapping[str, str]) -> bool:
