@@ -33,6 +33,18 @@ def _budget(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     return Budget(seconds=float(found[1])) if found[2] else Budget(runs=int(found[1]))
 
 
+def _rpcs(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    """Return the tables that functions touch, from "name=table,table"."""
+    found = {}
+    for text in texts:
+        name, _equals, tables = text.partition("=")
+        named_tables = frozenset(table.strip() for table in tables.split(",") if table.strip())
+        if not name or not named_tables:
+            raise click.BadParameter(f"{text!r} is not NAME=TABLE,..., as log_interaction=ai_sessions,ai_interactions.")
+        found[name] = named_tables
+    return found
+
+
 WORKLOADS = f"Workloads: {', '.join(w.name for w in named.ALL)}. All but the sampled ones run when none is named."
 
 
@@ -44,6 +56,14 @@ WORKLOADS = f"Workloads: {', '.join(w.name for w in named.ALL)}. All but the sam
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides ids, and the orders of a sample.")
 @click.option("--budget", metavar="N|Ns", callback=_budget, help="Stop after N runs, or N seconds.")
 @click.option("--prune/--no-prune", default=True, help="Leave out orders that are equivalent to one that was run.")
+@click.option(
+    "--rpc",
+    "rpcs",
+    multiple=True,
+    metavar="NAME=TABLE,...",
+    callback=_rpcs,
+    help="A function touches these tables only; else it counts as touching everything.",
+)
 @click.option("--keep-going", is_flag=True, help="Go on after a counterexample, and count.")
 @click.option(
     "--report-dir",
@@ -72,7 +92,7 @@ def explore(
     """
     from session_fix.explore import command  # noqa: PLC0415  `--help` should not wait for it
 
-    asked = {name: options.pop(name) for name in ("layer", "seed", "budget", "prune", "keep_going")}
+    asked = {name: options.pop(name) for name in ("layer", "seed", "budget", "prune", "keep_going", "rpcs")}
     settings = settings_module.load(options)
     check_reports(json_file, junit_file)
     _check_folder(Path(report_dir))

@@ -1,6 +1,7 @@
 """Which calls may be swapped: for each rule two that may, and two that may not."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -157,6 +158,24 @@ def test_calls_that_may_not_be_swapped(pair):
     one, other = (access_of(request, SCHEMA) for request in pair)
     assert not independent(one, other)
     assert not independent(other, one)
+
+
+DECLARED = replace(SCHEMA, rpcs={"touch": frozenset({S})})
+
+
+def test_a_function_whose_tables_are_declared_may_be_swapped_with_what_is_in_others():
+    """It may touch any row of the tables that were named, and of no other."""
+    function, elsewhere = access_of(call("POST", "rpc/touch", {}), DECLARED), access_of(get(I), DECLARED)
+    assert independent(function, elsewhere)
+    assert independent(access_of(call("POST", "rpc/touch", {}), SCHEMA), elsewhere) is False
+
+
+@pytest.mark.parametrize(
+    "other", [BY_KEY, TOUCH, CREATE, LOG, call("POST", "rpc/touch", {}), call("POST", "rpc/x", {})]
+)
+def test_a_function_whose_tables_are_declared_touches_all_their_rows(other):
+    """Its own table, a foreign key into it, itself, and whatever nobody declared."""
+    assert not independent(access_of(call("POST", "rpc/touch", {}), DECLARED), access_of(other, DECLARED))
 
 
 def test_a_second_prefer_header_counts():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,6 +19,7 @@ from session_fix.tap.messages import Request
 
 ALL = None  # every column of a row, its existence included; or every row of a table
 EQUALS = "eq."
+RPC = "rpc/"  # Source: PostgREST manual, "Functions as RPC"
 DEFAULT = object()  # a value that only the database knows
 PROFILES = frozenset({b"accept-profile", b"content-profile"})  # Source: PostgREST manual, "Schemas"
 Columns = frozenset[str] | None
@@ -75,6 +77,7 @@ class Schema:
     keys: Mapping[str, str]
     references: tuple[Reference, ...] = ()
     simple: frozenset[str] = frozenset()
+    rpcs: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ class _Asked:
 
 def access_of(request: Request, schema: Schema) -> Access | None:
     """Return what a call touches, ``OPAQUE`` when that cannot be told."""
+    if (declared := _declared(request, schema)) is not None:
+        return declared
     asked = _asked(request)
     if asked is None or asked.table not in schema.simple or asked.table not in schema.keys:
         return OPAQUE
@@ -116,6 +121,13 @@ def access_of(request: Request, schema: Schema) -> Access | None:
         case "DELETE":
             return _delete(asked, schema)
     return OPAQUE
+
+
+def _declared(request: Request, schema: Schema) -> Access | None:
+    """Return what somebody said that a function touches: any row of some tables, to read and to write."""
+    name = request.target.partition("?")[0].removeprefix(f"{REST_PATH}{RPC}")
+    tables = schema.rpcs.get(name)
+    return None if tables is None else tuple(Touch(table, writes=True) for table in sorted(tables))
 
 
 def _asked(request: Request) -> _Asked | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from session_fix.errors import UsageError
 from session_fix.explore import explorer
@@ -48,6 +49,7 @@ def explore(
     budget: Budget | None,
     prune: bool,
     keep_going: bool,
+    rpcs: Mapping[str, frozenset[str]],
     progress: Progress,
 ) -> Explored:
     """Explore workloads one after the other. Raises ``UsageError`` for a layer where a workload makes no sense."""
@@ -55,7 +57,7 @@ def explore(
         if layer and layer not in workload.layers:
             raise UsageError(f"{workload.name} makes sense at {' and '.join(workload.layers)}, not at {layer}.")
     subject, beside = named(service), named(other or OTHER)
-    with _rigs(workloads, settings, subject, beside, progress) as (stack, rig_of):
+    with _rigs(workloads, settings, subject, beside, progress, rpcs) as (stack, rig_of):
         found = []
         for workload in workloads:
             with progress.step(f"Exploring {workload.name}") as count, rig_of(workload) as rig:
@@ -95,7 +97,12 @@ def rerun(recorded: Recorded, settings: Settings, *, progress: Progress) -> Expl
 
 @contextmanager
 def _rigs(
-    workloads: Sequence[Workload], settings: Settings, subject: Subject, beside: Subject, progress: Progress
+    workloads: Sequence[Workload],
+    settings: Settings,
+    subject: Subject,
+    beside: Subject,
+    progress: Progress,
+    rpcs: Mapping[str, frozenset[str]] = MappingProxyType({}),
 ) -> Iterator[tuple[dict[str, str], Callable[[Workload], AbstractContextManager[Rig]]]]:
     """Yield what runs, and a function that returns what a workload is to be run on, with a database of its own."""
     own = max(1 + client.process for workload in workloads for client in workload.clients if not client.other)
@@ -115,7 +122,7 @@ def _rigs(
 
             chosen = [processes[number] for number in numbers]
             with found.stack.database() as database:
-                yield Rig(chosen, database, found.stack.endpoint(database), found.stack.keys, start)
+                yield Rig(chosen, database, found.stack.endpoint(database), found.stack.keys, start, rpcs)
 
         yield found.stack.describe(), rig_of
 

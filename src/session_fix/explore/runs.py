@@ -13,8 +13,9 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, MutableSequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, MutableSequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Self
 
 import psycopg
@@ -90,7 +91,7 @@ class Run:
 class Rig:
     """What runs are performed on: processes of the service with their taps, and a database that is all theirs.
 
-    ``start`` starts the process of a number.
+    ``start`` starts the process of a number. ``rpcs`` are functions of the data API, each with the tables it touches.
     """
 
     processes: MutableSequence[tuple[Service, Tap]]
@@ -98,6 +99,7 @@ class Rig:
     endpoint: Endpoint
     keys: Keys
     start: Callable[[int], tuple[Service, Tap]]
+    rpcs: Mapping[str, frozenset[str]] = MappingProxyType({})
 
     def revive(self, number: int) -> None:
         """Start a process anew that was killed."""
@@ -131,7 +133,7 @@ class Performer:
 
     def __init__(self, rig: Rig, workload: Workload, *, layer: str, seed: int) -> None:
         self._rig, self._workload, self._layer, self._seed = rig, workload, layer, seed
-        self._schema = schema.read(rig.database)
+        self._schema = replace(schema.read(rig.database), rpcs=rig.rpcs)
         self._connection = rig.database.connect(autocommit=True)
 
     def __enter__(self) -> Self:
