@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -77,7 +76,7 @@ class Schema:
     keys: Mapping[str, str]
     references: tuple[Reference, ...] = ()
     simple: frozenset[str] = frozenset()
-    rpcs: Mapping[str, frozenset[str]] = MappingProxyType({})
+    rpcs: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

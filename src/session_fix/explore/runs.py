@@ -14,8 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, MutableSequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import psycopg
@@ -99,7 +98,7 @@ class Rig:
     endpoint: Endpoint
     keys: Keys
     start: Callable[[int], tuple[Service, Tap]]
-    rpcs: Mapping[str, frozenset[str]] = MappingProxyType({})
+    rpcs: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def revive(self, number: int) -> None:
         """Start a process anew that was killed."""
