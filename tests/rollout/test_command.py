@@ -81,9 +81,12 @@ def test_neither_password_nor_rows_are_in_a_report(command, database):
     """It is handed around; what users wrote, and who they are, is not part of it."""
     database.rows("UPDATE ai_interactions SET prompt = 'canary', response = 'canary'")
     database.rows("UPDATE ai_sessions SET user_id = 'canary' WHERE user_id LIKE 'user-%%'")
-    done, report = command(make_conninfo(**database.params | {"password": CANARY}))
+    password = database.params.get("password") or CANARY  # a server that asks for one is let have it
+    done, report = command(make_conninfo(**database.params | {"password": password}))
     assert done.returncode == 1
-    assert CANARY not in done.stdout + done.stderr + str(report)
+    shown = done.stdout + done.stderr + str(report)
+    assert CANARY not in shown
+    assert password not in shown
 
 
 def test_names_in_the_database_cannot_steer_the_terminal(command, database):
