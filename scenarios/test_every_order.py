@@ -90,23 +90,13 @@ def test_beside_an_older_version(explore, expected):
 
 
 @pytest.mark.session_fix(
-    line + "one process is killed", before=(FAIL, ["I2", "I5", "I7"]), documented=HOLDS, otherwise=HOLDS
-)
-def test_one_process_is_killed(explore, expected):
-    """At its first two calls, while the other has made none; each time a process is started anew."""
-    found = explore("query-query-killed", budget=4)
-    assert (found.verdict, broken_by(found)) == expected
-
-
-@pytest.mark.nightly
-@pytest.mark.session_fix(
     line + "one process is killed at every call",
     before=(FAIL, ["I2", "I5", "I7"]),
     documented=RACES,
     otherwise=HOLDS,
 )
 def test_one_process_is_killed_at_every_call(explore, expected):
-    """Nothing that has to be right may live in one process only."""
+    """Nothing that has to be right may live in one process only. Each time a process is started anew."""
     assert verdict_of(explore, "query-query-killed") == expected
 
 
