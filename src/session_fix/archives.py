@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import IO
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from session_fix import connecting
+from session_fix import connecting, libpq
 from session_fix.errors import ArchiveError, NoServerError, UsageError
 from session_fix.servers import embedded
 
@@ -113,11 +112,7 @@ def _run(
     program: str, origin: Origin, params: Mapping[str, str], *options: str, stdin: IO[bytes] | None = None
 ) -> None:
     """Run a program on a database; its parameters go where `ps` does not show them, and none comes from PG* outside."""
-    known = {option.keyword.decode(): option for option in pq.Conninfo.get_defaults()}
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
-    env |= {
-        variable.decode(): value for key, value in params.items() if value and (variable := known[key].envvar)
-    }  # few have none: keepalives, and the passphrase of a client's key
+    env = libpq.environment(params)
     database = make_conninfo(dbname=params["dbname"])
     argv = [str(_programs(origin.major) / program), "--no-password", f"--dbname={database}", *options]
     try:
@@ -127,9 +122,7 @@ def _run(
     except subprocess.TimeoutExpired:
         raise ArchiveError(f"{program} had not finished after {TIMEOUT_S:g} s and was ended.") from None
     if done.returncode:
-        said = done.stderr.decode(errors="replace")
-        for secret in (value for key, value in params.items() if value and known[key].dispchar):
-            said = said.replace(secret, "[secret]")
+        said = libpq.without_secrets(done.stderr.decode(errors="replace"), params)
         own = [line for line in said.splitlines() if line.startswith(program)]  # between them are long queries
         lines = (
             "\n".join(f"  | {line}" for line in (own or said.splitlines())[-LAST_LINES:]) or "  | (it wrote nothing)"
