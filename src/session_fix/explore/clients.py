@@ -38,7 +38,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What a client asks, and what it is to be answered where the caller decides that; ``response`` None: the API."""
+    """What a client asks, and what it is answered where the caller decides that: everywhere but at the API."""
 
     prompt: str
     response: str

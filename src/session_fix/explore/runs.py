@@ -60,8 +60,8 @@ class Run:
     """A performed order, and what came of it.
 
     ``told`` is what each client was told of its actions, ``healed`` of another query afterwards; ``migrated`` says
-    whether a migration left nothing half done. ``problem`` says why
-    nothing can be concluded from it, "" where something can; ``infeasible``: because the order cannot happen.
+    whether a migration left nothing half done. ``problem`` says why nothing can be concluded from it, "" where
+    something can; ``infeasible``: because the order cannot happen.
     """
 
     number: int
@@ -204,9 +204,9 @@ class Performer:
                 request = Request("SQL", step, (), b"")
                 gate.hold(request)
                 recorder.record("call", "migration", call=number, **request_fields(request))
+                code: str | None = None
                 try:
                     migration.perform(connection, step)
-                    code = None
                 except psycopg.Error as error:
                     code = error.sqlstate
                     raise
