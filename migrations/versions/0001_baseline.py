@@ -1,6 +1,6 @@
 """The two tables as the backend has always had them.
 
-Blocks going up: nothing, both tables are new. Going down: ACCESS EXCLUSIVE on both tables, and their rows are lost.
+Blocks, up: nothing, both tables are new. Down: ACCESS EXCLUSIVE on both tables, and their rows are lost.
 """
 
 import sqlalchemy as sa

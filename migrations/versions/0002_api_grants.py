@@ -2,7 +2,7 @@
 
 Supabase grants nothing on new tables by itself any more, and older projects granted everything, TRUNCATE included; so
 whatever was granted is revoked first. Roles that do not exist (on a plain PostgreSQL) are passed over.
-Blocks going up and down: nothing that reads or writes rows; GRANT and REVOKE only update the catalog.
+Blocks, up and down: nothing that reads or writes rows; GRANT and REVOKE only update the catalog.
 Going down takes service_role's rights away; it does not give back what was revoked.
 """
 

@@ -15,8 +15,8 @@ TABLES = frozenset({"ai_sessions", "ai_interactions"})
 _alembic = threading.Lock()  # alembic keeps its state in module globals
 
 
-def migrate(params: dict[str, str]) -> str:
-    """Bring the database to the head revision; return that revision.
+def migrate(params: dict[str, str], *, to: str = "head") -> str:
+    """Bring the database up to a revision, the newest by default; return that revision.
 
     ``params`` are libpq connection parameters with ``dbname``. Raises ``MigrationIncompleteError``, or what the
     database raised.
@@ -34,10 +34,10 @@ def migrate(params: dict[str, str]) -> str:
         engine = sa.create_engine("postgresql+psycopg://", creator=lambda: _connect(params), poolclass=sa.NullPool)
         with engine.connect() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-        head = ScriptDirectory.from_config(config).get_current_head()
-    _verify(params, head)
-    return str(head)
+            command.upgrade(config, to)
+        reached = ScriptDirectory.from_config(config).get_revision(to)
+    _verify(params, reached.revision)
+    return str(reached.revision)
 
 
 def _connect(params: dict[str, str]) -> psycopg.Connection:

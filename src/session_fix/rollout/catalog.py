@@ -18,14 +18,14 @@ RELATIONS = f"""
 SELECT c.relname, c.relkind::text, pg_get_userbyid(c.relowner), c.relrowsecurity, row_security_active(c.oid),
     CASE WHEN c.reltuples < 0 OR c.relkind <> 'r' THEN NULL ELSE c.reltuples::int8 END
 FROM pg_class c WHERE {OURS}
-"""  # noqa: S608
+"""
 COLUMNS = f"""
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
     has_column_privilege(c.oid, a.attnum, 'SELECT')
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
 WHERE {OURS} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
-"""  # noqa: S608
+"""
 # conenforced came with PostgreSQL 18; a row as JSON has it where it is.
 CONSTRAINTS = f"""
 SELECT c.relname, k.conname, k.contype::text,
@@ -38,7 +38,7 @@ SELECT c.relname, k.conname, k.contype::text,
     k.confdeltype::text, k.confupdtype::text, k.condeferrable, k.convalidated,
     coalesce((to_jsonb(k) ->> 'conenforced')::bool, true)
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE {OURS} ORDER BY k.conname
-"""  # noqa: S608
+"""
 # Who builds an index is hidden from some roles: then it may be any that is not valid yet.
 INDEXES = f"""
 SELECT c.relname, x.relname,
@@ -50,19 +50,19 @@ SELECT c.relname, x.relname,
             AND coalesce(p.index_relid, i.indexrelid) = i.indexrelid)
 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid WHERE {OURS}
 ORDER BY x.relname
-"""  # noqa: S608
+"""
 # Those on the referenced table, too: with them disabled, a session can be deleted under its interactions.
 TRIGGERS = f"""
 SELECT c.relname, t.tgname, coalesce(k.conname, '')
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid LEFT JOIN pg_constraint k ON k.oid = t.tgconstraint
 WHERE {OURS} AND t.tgenabled IN ('D', 'R') ORDER BY t.tgname
-"""  # noqa: S608
+"""
 POLICIES = f"""
 SELECT c.relname, p.polname, p.polcmd::text,
     ARRAY(SELECT CASE u.id WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(u.id)::text END FROM unnest(p.polroles) u(id)),
     pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid), p.polpermissive
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE {OURS} ORDER BY p.polname
-"""  # noqa: S608
+"""
 # Rights that a role has in effect; the four that exist for columns count where a single column has one.
 GRANTS = f"""
 SELECT c.relname, r.rolname, array_agg(u.name)
@@ -72,7 +72,7 @@ WHERE {OURS} AND r.rolname = ANY(%s) AND CASE
         THEN has_any_column_privilege(r.oid, c.oid, u.name)
     ELSE has_table_privilege(r.oid, c.oid, u.name) END
 GROUP BY 1, 2
-"""  # noqa: S608
+"""
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
 

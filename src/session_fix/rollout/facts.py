@@ -58,7 +58,7 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND bac
 """
 # Not to_regclass(): that is refused to a role that may not use the schema.
 HAS_VERSIONS = "SELECT FROM pg_class WHERE relnamespace::regnamespace::text = 'public' AND relname = %s"
-VERSIONS = f"SELECT version_num FROM public.{VERSION_TABLE} ORDER BY 1"  # noqa: S608
+VERSIONS = f"SELECT version_num FROM public.{VERSION_TABLE} ORDER BY 1"
 
 
 def read(

@@ -97,7 +97,7 @@ def answerable(table: Table) -> list[RowCheck]:
 def statement(table: Table, checks: list[RowCheck], percent: float | None) -> str:
     """Return the query for a table's row count and that of each check, in a sample of so many percent if given."""
     counts = ["count(*)", *(f"count(*) FILTER (WHERE {check.condition})" for check in checks)]
-    return f"SELECT {', '.join(counts)} FROM public.{table.name}{sampled(percent)}"  # noqa: S608  constants of ours
+    return f"SELECT {', '.join(counts)} FROM public.{table.name}{sampled(percent)}"
 
 
 def sampled(percent: float | None) -> str:
@@ -116,7 +116,7 @@ WITH orphans AS (
 )
 SELECT count(*), count(DISTINCT o.session_id), count(u.id) FROM orphans o
     LEFT JOIN users u ON u.id = lower(o.session_id::text)
-"""  # noqa: S608
+"""
 ORPHAN_COUNTS = ("rows/orphans", "rows/orphans/sessions", "rows/orphans/with-phantoms")
 
 # A phantom is what the broken create_session() stores: never used, never touched, and its user_id is a session's id.
@@ -144,7 +144,7 @@ SELECT coalesce(sum(rows), 0)::int8, coalesce(sum(rows) FILTER (WHERE certain), 
     count(*) FILTER (WHERE stored), count(*) FILTER (WHERE rows > 1),
     (SELECT count(*) FROM sessions WHERE NOT used) - coalesce(sum(rows), 0)::int8
 FROM phantoms
-"""  # noqa: S608
+"""
 PHANTOM_COUNTS = (
     *("rows/phantoms", "rows/phantoms/certain", "rows/phantoms/sessions", "rows/phantoms/stored"),
     *("rows/several-for-one-session", "rows/empty-sessions"),
@@ -154,7 +154,7 @@ PHANTOM_COUNTS = (
 SHAPES = f"""
 SELECT count(*) FILTER (WHERE lower(user_id::text) ~ '{UUID}' AND created_at IS NOT DISTINCT FROM updated_at)
 FROM public.{SESSIONS}{{sample}}
-"""  # noqa: S608
+"""
 SHAPE_COUNTS = ("rows/phantoms",)
 
 DUPLICATES = "SELECT count(*) - count(DISTINCT id) FROM public.{table}"

@@ -1,0 +1,31 @@
+"""Row level security of ``ai_sessions``: the service key gets at every row, nobody else at any.
+
+The grants alone keep browsers out already; this keeps them out when somebody grants too much. TRUNCATE is held back by
+grants only. The owner of the table is not bound by it. Roles that do not exist are passed over.
+Blocks, up and down: ACCESS EXCLUSIVE on ``ai_sessions`` for the moment that the catalog takes.
+"""
+
+from alembic import op
+
+revision = "0017_sessions_row_security"
+down_revision = "0016_updated_at_trigger"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Turn it on, with the one policy."""
+    op.execute("DROP POLICY IF EXISTS ai_sessions_service_role ON public.ai_sessions")
+    op.execute(
+        "DO $$ BEGIN IF to_regrole('service_role') IS NOT NULL THEN "
+        "CREATE POLICY ai_sessions_service_role ON public.ai_sessions "
+        "TO service_role USING (true) WITH CHECK (true); "
+        "END IF; END $$"
+    )
+    op.execute("ALTER TABLE public.ai_sessions ENABLE ROW LEVEL SECURITY")
+
+
+def downgrade() -> None:
+    """Turn it off, and drop the policy."""
+    op.execute("ALTER TABLE public.ai_sessions DISABLE ROW LEVEL SECURITY")
+    op.execute("DROP POLICY IF EXISTS ai_sessions_service_role ON public.ai_sessions")
