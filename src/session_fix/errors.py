@@ -9,6 +9,10 @@ SessionFixError
 │   ├── DatabaseUnreadableError the database to audit does not answer, or lets nothing be read
 │   ├── ArchiveError            a failed test's database cannot be kept, or not be opened again
 │   └── ProcessEndedError       a process of ours ended or never became ready; carries its last lines
+├── RolloutError                the database that a rollout is for
+│   ├── RolloutRefusedError     it is not one that this may be done to; nothing was changed              exit 2
+│   ├── RolloutBusyError        others hold what a step needs; what was done is kept, a rerun goes on     exit 3
+│   └── StepFailedError         the database refused a step; what was done before it is kept             exit 1
 ├── ServerChangedError          a test changed the server that all tests share: it has to undo that  exit 3
 ├── UnnoticedTracesError        a test left something that was noticed too late: isolate it by a clone    exit 3
 ├── MigrationIncompleteError    alembic reported success over a schema that is not there             exit 3
@@ -56,6 +60,26 @@ class ArchiveError(EnvironmentUnavailableError):
 
 class ProcessEndedError(EnvironmentUnavailableError):
     """A process ended, or did not become ready in time; the message carries the last lines it wrote."""
+
+
+class RolloutError(SessionFixError):
+    """A rollout or a repair cannot go on."""
+
+
+class RolloutRefusedError(RolloutError):
+    """The database, the role or the way to it is none that a rollout may change; nothing was done."""
+
+    exit_code = 2
+
+
+class RolloutBusyError(RolloutError):
+    """What a step needs was not to be had within its tries; the message names who holds it."""
+
+
+class StepFailedError(RolloutError):
+    """The database refused a step; the message holds the SQLSTATE and what to do, never a row."""
+
+    exit_code = 1
 
 
 class ServerChangedError(SessionFixError):
