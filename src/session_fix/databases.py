@@ -24,7 +24,7 @@ from session_fix.isolation.tasks import Line, Task
 from session_fix.leftovers import OURS, lock_key
 from session_fix.progress import SILENT, Progress
 from session_fix.servers import VERSION_15, Server
-from session_fix.states import State
+from session_fix.states import HEAD, State
 
 __all__ = ["KEPT_RUN", "Database", "Databases"]
 
@@ -44,9 +44,12 @@ def _drop_statement(name: str) -> sql.Composed:
 
 
 class Databases:
-    """A run's databases on one server; ``run`` is eight hexadecimal digits. A context manager."""
+    """A run's databases on one server; ``run`` is eight hexadecimal digits. A context manager.
 
-    def __init__(self, server: Server, *, run: str, migrate: Callable[[dict[str, str]], str]) -> None:
+    ``migrate`` brings the database of its libpq parameters to the newest revision, or to that of ``to=``.
+    """
+
+    def __init__(self, server: Server, *, run: str, migrate: Callable[..., str]) -> None:
         if not re.fullmatch(leftovers.RUN, run):
             raise ValueError(f"{run!r} is no run id: databases under it would not be found again.")
         self.server = server
@@ -104,8 +107,8 @@ class Databases:
         """
         name = f"state_{state.label}" if state else "template"
         own, kept = (f"{leftovers.prefix(run)}{name}" for run in (self._run, KEPT_RUN))
-        migrated = self.template() if state else ""
-        base = migrated if state and state.migrated else EMPTY
+        newest = self.template() if state else ""
+        base = newest if state and state.revision == HEAD else EMPTY
         with self._building():
             if self._is_finished(own):
                 return own
@@ -115,6 +118,8 @@ class Databases:
                 roles.make(self.execute)
             self.execute(self._creation(own, base))
             if state:
+                if base == EMPTY and state.revision:
+                    self._migrate(self.params(own), to=state.revision)
                 with progress.step(f"Filling the state {state.name}") as count:
                     self._fill(own, state, count)
             else:

@@ -19,6 +19,7 @@ from session_fix import folders
 from session_fix.errors import UsageError
 
 DEFAULT = "empty"
+HEAD = "head"
 DEFAULT_SEED = 0
 LARGEST = 50_000_000
 LARGEST_SEED = (1 << 63) - 1
@@ -43,9 +44,10 @@ class State:
         return str(_module(self.name).__doc__).partition("\n")[0]
 
     @property
-    def migrated(self) -> bool:
-        """Whether it is filled into a migrated database, else into one with nothing in it."""
-        return bool(_module(self.name).MIGRATED)
+    def revision(self) -> str | None:
+        """The revision of the migrations that it is filled into, ``HEAD`` for the newest; None: an empty database."""
+        found: str | None = _module(self.name).REVISION
+        return found
 
     @property
     def digest(self) -> str:

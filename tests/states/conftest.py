@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from session_fix import states
+from session_fix import schema, states
 
 collect_ignore = ["conftest.py"]  # pytest-alembic 0.13 would collect it, and breaks doing so under pytest 9.2
 ROWS = (
@@ -14,22 +14,35 @@ ROWS = (
 
 
 @pytest.fixture
-def build(session_fix_stack):
-    """Return a function that fills a state into a new database and returns that; all are dropped with the test."""
+def unfilled(session_fix_stack):
+    """Return a function that makes the database that a state is filled into; all are dropped with the test."""
     databases = session_fix_stack.databases
+    databases.template()  # for the data API's roles
     made = []
+
+    def make(chosen):
+        made.append(databases.clone() if chosen.revision == states.HEAD else databases.empty())
+        if chosen.revision not in (None, states.HEAD):
+            schema.migrate(made[-1].params, to=chosen.revision)
+        return made[-1]
+
+    yield make
+    for database in made:
+        databases.drop(database)
+
+
+@pytest.fixture
+def build(unfilled):
+    """Return a function that fills a state into a new database and returns that."""
 
     def filled(name, *, progress=lambda *_: None, **choices):
         chosen = states.state(name, **choices)
-        databases.template()  # for the data API's roles
-        made.append(databases.clone() if chosen.migrated else databases.empty())
-        with made[-1].connect() as connection:
+        database = unfilled(chosen)
+        with database.connect() as connection:
             chosen.fill(connection, progress)
-        return made[-1]
+        return database
 
-    yield filled
-    for database in made:
-        databases.drop(database)
+    return filled
 
 
 @pytest.fixture

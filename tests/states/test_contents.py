@@ -205,15 +205,13 @@ def test_progress_runs_to_its_total(build, name):
 
 
 @pytest.mark.parametrize("name", [name for name in states.names() if name != "empty"])
-def test_nothing_stays_when_the_caller_does_not_commit(session_fix_stack, name):
+def test_nothing_stays_when_the_caller_does_not_commit(unfilled, name):
     """The caller decides: a state that was interrupted half-way leaves the database as it was."""
-    databases, chosen = session_fix_stack.databases, states.state(name)
-    database = databases.clone() if chosen.migrated else databases.empty()
-    with database.connect() as connection:
+    chosen = states.state(name)
+    with unfilled(chosen).connect() as connection:
         before = connection.execute("SELECT count(*) FROM pg_constraint").fetchone()
         states.State(name, min(chosen.size, 20), 0).fill(connection)
         connection.rollback()
         assert connection.execute("SELECT count(*) FROM pg_constraint").fetchone() == before
-        if chosen.migrated:
+        if chosen.revision:
             assert connection.execute(COUNTS).fetchone() == (0, 0)
-    databases.drop(database)

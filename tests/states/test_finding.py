@@ -13,9 +13,11 @@ import pytest
 
 from session_fix import folders, states
 from session_fix.errors import UsageError
+from session_fix.rollout import wanted
 
 PARAMETERS = ["connection", "size", "seed", "progress"]
 SIZED = [name for name in states.names() if states.state(name).size]
+REVISIONS = {None, states.HEAD, *wanted.revisions()}
 UNSIZED = [name for name in states.names() if name not in SIZED]
 
 
@@ -26,7 +28,7 @@ def faults(module):
     found = {
         "no first line that ends a sentence": not lines or not lines[0].endswith("."),
         "no word on what it represents": len(lines) < 3 or bool(lines[1]),
-        "MIGRATED is not True or False": type(getattr(module, "MIGRATED", None)) is not bool,
+        "REVISION is none of the migrations": getattr(module, "REVISION", "") not in REVISIONS,
         "SIZE is not a whole number": type(getattr(module, "SIZE", None)) is not int,
         "fill() is not called as the others are": not fill or list(inspect.signature(fill).parameters) != PARAMETERS,
         "its name does not fit a database's": not re.fullmatch("[a-z][a-z0-9_]*", module.__name__.rpartition(".")[2]),
@@ -59,7 +61,7 @@ def test_an_incomplete_state_is_noticed():
     """The check above can fail, in each of its points."""
     assert len(faults(ModuleType("Not-a-name"))) == 6
     cut_short = ModuleType("cut_short", "A state.\nWithout a blank line.\n")
-    cut_short.MIGRATED, cut_short.SIZE, cut_short.fill = 1, "7", lambda connection: connection
+    cut_short.REVISION, cut_short.SIZE, cut_short.fill = "0001", "7", lambda connection: connection
     assert len(faults(cut_short)) == 4
 
 
@@ -75,9 +77,11 @@ def test_a_state_says_what_it_is():
     assert states.state("empty").summary == "Both tables as the migrations leave them, without a row."
 
 
-def test_only_a_schema_made_by_hand_is_not_migrated():
-    """The caller gives it an empty database instead of the migrated one."""
-    assert [name for name in states.names() if not states.state(name).migrated] == ["hand_made"]
+def test_what_the_bug_left_lies_in_the_schema_of_before_the_rollout():
+    """A rollout, and the repair in it, is tried on these; what was made by hand is in a database with nothing in it."""
+    before = dict.fromkeys(("orphans", "production_after_the_bug"), "0002_api_grants")
+    expected = {"empty": states.HEAD, "hand_made": None, "large": states.HEAD, **before}
+    assert {name: states.state(name).revision for name in states.names()} == expected
 
 
 def test_defaults():
