@@ -178,6 +178,34 @@ def test_a_function_whose_tables_are_declared_touches_all_their_rows(other):
     assert not independent(access_of(call("POST", "rpc/touch", {}), DECLARED), access_of(other, DECLARED))
 
 
+TRIGGERED = replace(SCHEMA, on_update={S: frozenset({"updated_at"})})
+RENAME = patch(f"{S}?id=eq.{ONE}", {"user_id": "u"})
+
+
+@pytest.mark.parametrize(
+    ("other", "may"),
+    [
+        (TOUCH, False),
+        (RENAME, False),
+        (get(f"{S}?select=updated_at&id=eq.{ONE}"), False),
+        (get(f"{S}?select=id&updated_at=lt.2020"), False),
+        (get(f"{S}?select=id,created_at&id=eq.{ONE}"), True),
+        (get(f"{S}?select=updated_at&id=eq.{TWO}"), True),
+        (OTHERS_TOUCH, True),
+        (LOG, True),
+    ],
+)
+def test_a_trigger_that_is_known_writes_its_column_with_every_update(other, may):
+    """It writes a column that the request does not name, of the row that the request names, and nothing else."""
+    assert independent(access_of(RENAME, TRIGGERED), access_of(other, TRIGGERED)) is may
+
+
+def test_a_trigger_that_is_known_is_none_of_an_insert():
+    """It is BEFORE UPDATE; an insert writes the whole row anyhow, a deletion too."""
+    for request in (CREATE, LOG, delete(f"{S}?id=eq.{ONE}"), BY_KEY, patch(f"{I}?id=eq.{I1}", {"response": "r"})):
+        assert access_of(request, TRIGGERED) == access_of(request, SCHEMA)
+
+
 def test_a_second_prefer_header_counts():
     """HTTP lets a list come in several lines, and whatever is shown was read."""
     headers = ((b"Prefer", b"return=representation"), (b"prefer", b"count=exact"))
@@ -191,13 +219,33 @@ def test_the_two_tables_are_simple(database):
     found = of_database.read(database)
     assert (found.keys[S], found.keys[I], found.references) == ("id", "id", SCHEMA.references)
     assert found.simple > {S, I}
+    assert found.on_update == {S: {"updated_at"}}
+
+
+OTHER_SOURCE = """CREATE OR REPLACE FUNCTION ai_sessions_touch() RETURNS trigger LANGUAGE plpgsql
+AS 'BEGIN DELETE FROM ai_interactions; RETURN NEW; END'"""
 
 
 @pytest.mark.parametrize(
     ("change", "left"),
     [
         ("CREATE TRIGGER t BEFORE UPDATE ON ai_sessions EXECUTE FUNCTION suppress_redundant_updates_trigger()", {I}),
-        ("ALTER TABLE ai_sessions ENABLE ROW LEVEL SECURITY", {I}),
+        ("CREATE TRIGGER t AFTER UPDATE ON ai_sessions EXECUTE FUNCTION ai_sessions_touch()", {I}),
+        ("ALTER TABLE ai_sessions DISABLE TRIGGER ai_sessions_touch", {I}),
+        ("ALTER TRIGGER ai_sessions_touch ON ai_sessions RENAME TO another", {I}),
+        (OTHER_SOURCE, {I}),
+        ("CREATE POLICY p ON ai_sessions USING (EXISTS (SELECT FROM ai_interactions))", {I}),
+        ("CREATE POLICY p ON ai_sessions FOR INSERT WITH CHECK (EXISTS (SELECT FROM ai_interactions))", {I}),
+        ("CREATE POLICY p ON ai_sessions TO anon USING (user_id = 'u')", {I}),
+        ("CREATE POLICY p ON ai_sessions AS RESTRICTIVE USING (false) WITH CHECK (true)", {S, I}),
+        (
+            "ALTER TABLE ai_sessions DISABLE ROW LEVEL SECURITY; CREATE POLICY p ON ai_sessions USING (id IS NULL)",
+            {S, I},
+        ),
+        ("ALTER TABLE ai_sessions ADD CHECK (created_at <= updated_at)", {I}),
+        ("ALTER TABLE ai_sessions ADD CHECK (lower(user_id) = user_id)", {I}),
+        ("ALTER TABLE ai_sessions ADD CHECK (user_id <> '') NOT VALID", {I}),
+        ("ALTER TABLE ai_sessions ADD CHECK (user_id IN ('a', 'b'))", {S, I}),
         ("CREATE RULE r AS ON DELETE TO ai_sessions DO INSTEAD NOTHING", {I}),
         ("ALTER TABLE ai_sessions ADD UNIQUE (user_id)", {I}),
         ("CREATE UNIQUE INDEX ON ai_sessions (lower(user_id)) WHERE user_id > ''", {I}),

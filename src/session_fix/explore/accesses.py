@@ -69,14 +69,16 @@ class Schema:
     """What has to be known of a database: primary keys of one column, foreign keys, and which tables are simple.
 
     A table is simple when a call for one of its rows touches no other row, and no column that it does not name: no
-    trigger, no policy, no unique column beside the key, no foreign key with an action, no column that is generated or
-    counted.
+    trigger, no policy that looks at a row, no unique column beside the key, no check of several columns, no foreign key
+    with an action, no column that is generated or counted. ``on_update`` are the columns, by table, that each update of
+    a row may write beside those that it names: the work of a trigger that is known.
     """
 
     keys: Mapping[str, str]
     references: tuple[Reference, ...] = ()
     simple: frozenset[str] = frozenset()
     rpcs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    on_update: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ def _parents(table: str, row: Mapping[str, Any], schema: Schema) -> Iterable[Tou
 def _update(asked: _Asked, schema: Schema) -> Access | None:
     if not isinstance(asked.body, dict) or asked.listed("columns"):
         return OPAQUE
-    written = frozenset(asked.body)
+    written = frozenset(asked.body) | schema.on_update.get(asked.table, frozenset())
     referenced = {reference.parent_column for reference in schema.references if reference.parent == asked.table}
     if written & ({schema.keys[asked.table]} | referenced):
         return OPAQUE  # the row becomes another one

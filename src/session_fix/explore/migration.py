@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-KEY, INDEX = "ai_interactions_session_id_fkey", "ai_interactions_session_id"
+KEY, INDEX = "ai_interactions_session_id_fkey", "ai_interactions_session_id_created_at_idx"
 ORPHAN = "00000000-0000-4000-8000-00000000dead"
 BEFORE = f"""
 DROP INDEX IF EXISTS {INDEX};
@@ -19,7 +19,7 @@ STEPS = {
     "give orphans a session": "INSERT INTO ai_sessions (id) SELECT DISTINCT session_id FROM ai_interactions i"
     " WHERE NOT EXISTS (SELECT FROM ai_sessions s WHERE s.id = i.session_id)",
     "validate the foreign key": f"ALTER TABLE ai_interactions VALIDATE CONSTRAINT {KEY}",
-    "build the index": f"CREATE INDEX CONCURRENTLY {INDEX} ON ai_interactions (session_id)",
+    "build the index": f"CREATE INDEX CONCURRENTLY {INDEX} ON ai_interactions (session_id, created_at)",
 }
 # Nothing is left half done: the constraint is valid, and so is the index.
 DONE = f"""
