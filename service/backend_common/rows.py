@@ -1,4 +1,4 @@
-"""The rows of both tables. Their defaults are the service's business: the tables have none."""
+"""The rows of both tables, complete: a table that has no defaults takes them as well as one that has."""
 
 import uuid
 from datetime import UTC, datetime
@@ -8,7 +8,8 @@ DEFAULT_MODEL = "deterministic"
 
 
 def _now() -> str:
-    return datetime.now(UTC).replace(tzinfo=None).isoformat()
+    """Return the time with its offset: without one, the database would take it for that of its own time zone."""
+    return datetime.now(UTC).isoformat()
 
 
 def session_row(session_id: str, user_id: str | None) -> dict[str, Any]:
