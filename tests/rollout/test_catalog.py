@@ -2,12 +2,18 @@
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from session_fix.rollout.wanted import FOREIGN_KEY, TABLES
 
 KEY = FOREIGN_KEY.name
 CHILD, PARENT = "ALTER TABLE ai_interactions", "ALTER TABLE ai_sessions"
 REFERENCE = "FOREIGN KEY (session_id) REFERENCES ai_sessions"
+FINITE, TOUCH = "ai_sessions.ai_sessions_times_finite", "ai_sessions.ai_sessions_touch"
+CHECKS = [f"ai_interactions.ai_interactions_{what}" for what in ("time_finite", "tokens_not_negative")]
+EARLIER = "CONSTRAINT ai_interactions_time_finite CHECK (created_at < 'infinity')"
+NO_POLICY = "DROP POLICY ai_sessions_service_role ON ai_sessions"
+COLUMN_TAKES = f"schema/trigger-missing/{TOUCH} schema/index-missing/updated_at schema/check-missing/{FINITE}"
 OFF = "access/row-security-off"
 VERSION_18 = 180_000
 
@@ -21,15 +27,41 @@ SCHEMA = [
         "schema/primary-key/ai_sessions schema/foreign-key-missing",
     ),
     (f"{CHILD} DISABLE TRIGGER ALL", f"schema/trigger-disabled/ai_interactions/{KEY}"),
-    (f"{PARENT} DISABLE TRIGGER ALL", f"schema/trigger-disabled/ai_sessions/{KEY}"),
-    (f"{PARENT} DROP COLUMN updated_at", "schema/column-missing/ai_sessions.updated_at"),
+    (
+        f"{PARENT} DISABLE TRIGGER ALL",
+        f"schema/trigger-disabled/ai_sessions/{KEY} schema/trigger-disabled/ai_sessions/ai_sessions_touch",
+    ),
+    (
+        f"{PARENT} DROP COLUMN updated_at CASCADE",
+        f"schema/column-missing/ai_sessions.updated_at {COLUMN_TAKES}",
+    ),
+    (f"{PARENT} DROP CONSTRAINT ai_sessions_times_finite", f"schema/check-missing/{FINITE}"),
+    (
+        f"{CHILD} DROP CONSTRAINT ai_interactions_time_finite; {CHILD} ADD {EARLIER}",
+        f"schema/check-differs/{CHECKS[0]}",
+    ),
+    ("DROP TRIGGER ai_sessions_touch ON ai_sessions", f"schema/trigger-missing/{TOUCH}"),
+    (
+        "CREATE OR REPLACE FUNCTION ai_sessions_touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        f"schema/trigger-differs/{TOUCH}",
+    ),
+    ("DROP INDEX ai_interactions_session_id_created_at_idx", "schema/index-missing"),
+    ("DROP INDEX ai_sessions_updated_at_idx", "schema/index-missing/updated_at"),
+    (
+        "DROP INDEX ai_interactions_session_id_created_at_idx; CREATE INDEX other ON ai_interactions (session_id)",
+        "",
+    ),
+    (f"{CHILD} ALTER created_at TYPE timestamp", "schema/type/ai_interactions.created_at"),
     (f"{PARENT} ADD own int NOT NULL", "schema/column-extra/ai_sessions.own"),
     (f"{CHILD} RENAME TO renamed", "schema/table-missing/ai_interactions version/untrue"),
     (
         "DROP TABLE ai_interactions; CREATE VIEW ai_interactions AS SELECT 1 AS id",
         "schema/not-a-table/ai_interactions access/right-missing/service_role/ai_interactions",
     ),
-    ("UPDATE alembic_version SET version_num = '0001_baseline'", "version/behind"),
+    (
+        "UPDATE alembic_version SET version_num = '0001_baseline'",
+        f"version/behind schema/in-the-way/{FINITE} {' '.join(f'schema/in-the-way/{check}' for check in CHECKS)}",
+    ),
     ("UPDATE alembic_version SET version_num = 'zzz'", "version/unknown"),
     ("DELETE FROM alembic_version", "version/empty"),
     ("INSERT INTO alembic_version VALUES ('zzz')", "version/several version/unknown"),
@@ -38,25 +70,26 @@ SCHEMA = [
 ACCESS = [
     ("REVOKE INSERT ON ai_sessions FROM service_role", "access/right-missing/service_role/ai_sessions"),
     ("GRANT TRUNCATE ON ai_sessions TO service_role", "access/right-extra/service_role/ai_sessions"),
+    ("GRANT SELECT (prompt) ON ai_interactions TO anon", "access/right-extra/anon/ai_interactions"),
     (
-        "GRANT SELECT (prompt) ON ai_interactions TO anon",
-        f"access/right-extra/anon/ai_interactions {OFF}/ai_interactions",
-    ),
-    (
-        "GRANT SELECT ON ai_sessions TO PUBLIC",
+        f"GRANT SELECT ON ai_sessions TO PUBLIC; {PARENT} DISABLE ROW LEVEL SECURITY; {NO_POLICY}",
         f"access/right-extra/anon/ai_sessions access/right-extra/authenticated/ai_sessions {OFF}/ai_sessions",
+    ),
+    (NO_POLICY, "access/policy-missing/ai_sessions"),
+    (
+        f"{PARENT} DISABLE ROW LEVEL SECURITY",
+        f"{OFF}/ai_sessions access/policies-idle/ai_sessions",
     ),
     ("REVOKE USAGE ON SCHEMA public FROM service_role, PUBLIC", "access/no-usage"),
     (
-        f"{PARENT} ENABLE ROW LEVEL SECURITY; CREATE POLICY every ON ai_sessions TO anon USING (true)",
+        "CREATE POLICY every ON ai_sessions TO anon USING (true)",
         "access/policy-open/ai_sessions/every",
     ),
     (
-        f"{PARENT} ENABLE ROW LEVEL SECURITY; CREATE POLICY every ON ai_sessions FOR INSERT WITH CHECK (1 = 1)",
+        "CREATE POLICY every ON ai_sessions FOR INSERT WITH CHECK (1 = 1)",
         "access/policy-open/ai_sessions/every",
     ),
-    ("CREATE POLICY own ON ai_sessions USING (user_id = current_user)", "access/policies-idle/ai_sessions"),
-    (f"{PARENT} ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON ai_sessions USING (user_id = current_user)", ""),
+    ("CREATE POLICY own ON ai_sessions USING (user_id = current_user)", ""),
 ]
 SETTINGS = [
     ("app.jwt_secret = 'canary'", "access/secret-setting"),
@@ -64,6 +97,8 @@ SETTINGS = [
     ("password_encryption = 'md5'", ""),
     ("session_replication_role = replica", "server/replication-role"),
     ("default_transaction_read_only = on", "server/read-only"),
+    ("TimeZone = 'Europe/Berlin'", "server/time-zone"),
+    ("timezone = 'Etc/UTC'", ""),
 ]
 
 
@@ -83,6 +118,22 @@ def test_settings_that_matter_are_named_and_not_shown(database, audited, setting
     told = audited()
     assert {one.id for one in told.findings if one.severity != "info"} == set(ids.split())
     assert "canary" not in repr(told)
+
+
+@pytest.mark.parametrize("api_role", ["service_role", "anon"])
+def test_the_time_zone_of_a_role_is_told(database, audited, session_fix_stack, api_role):
+    """The data API acts as the role, settings and all; what was written without an offset is then hours away."""
+    role, place = sql.Identifier(api_role), sql.Identifier(database.name)
+    statement = sql.SQL("ALTER ROLE {} IN DATABASE {} SET TimeZone TO 'Asia/Tokyo'").format(role, place)
+    session_fix_stack.databases.execute(statement)
+    told = {one.id: one for one in audited().findings}
+    assert f"Asia/Tokyo for the role {api_role}" in told["server/time-zone"].what
+
+
+def test_the_time_zone_that_the_audit_brought_along_is_not_the_databases(audited, monkeypatch):
+    """An operator's own settings say nothing of the server."""
+    monkeypatch.setenv("PGTZ", "America/New_York")
+    assert audited().facts.time_zones == {}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ def test_what_is_to_be_repaired_is_an_exit_code_of_1(command, database):
     """A script in front of the rollout goes by it."""
     done, report = command(database.params)
     assert (done.returncode, report["verdict"]) == (1, "fail")
-    assert "something to repair: 3 problems" in done.stdout
+    assert "something to repair: 4 problems" in done.stdout
     assert "rows/orphans" in {one["id"] for one in report["findings"]}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from session_fix.rollout import audit, rows, schema_findings, wanted
+from session_fix.rollout import audit, objects, rows, schema_findings, wanted
 from session_fix.rollout.found import (
     Column,
     Constraint,
@@ -20,7 +20,8 @@ from session_fix.rollout.found import (
     Unseen,
 )
 
-REVISIONS = ("0001_first", "0002_second")
+REVISIONS = wanted.revisions()
+HEAD = objects.of_revision(REVISIONS[-1])
 KEY = wanted.FOREIGN_KEY
 SESSIONS, INTERACTIONS = wanted.TABLES
 CHECKS = {check.name: check for check in rows.ROW_CHECKS}
@@ -28,18 +29,23 @@ SOURCES = Path(audit.__file__).parent
 AREAS = "version|schema|rows|access|server|size"
 
 
+BY_SESSION, BY_TIME = Index("by_session", ("session_id", "created_at")), Index("by_time", ("updated_at",))
+OURS = Policy("ours", "*", frozenset({"service_role"}), "true", "true")
+
+
 def table(name):
-    """Return a table as the migrations leave it, with the index that they leave out."""
+    """Return a table as the migrations leave it."""
     key = Constraint(f"{name}_pkey", "p", ("id",))
     return Table(
         name=name,
         columns=wanted.COLUMNS[name],
         constraints=(key, KEY) if name == INTERACTIONS else (key,),
-        indexes=(Index(f"{name}_pkey", ("id",)), Index("by_session", ("session_id",))),
+        indexes=(Index(f"{name}_pkey", ("id",)), BY_SESSION if name == INTERACTIONS else BY_TIME),
         rows=10,
         total_bytes=8192,
         rights={role: rights for role, rights in wanted.RIGHTS.items() if rights},
         row_security=True,
+        policies=(OURS,),
     )
 
 
@@ -52,6 +58,9 @@ HEALTHY = Facts(
     tables={name: table(name) for name in wanted.TABLES},
     roles=frozenset(wanted.RIGHTS),
     usage=frozenset(wanted.RIGHTS),
+    bypass=frozenset({"service_role"}),
+    objects=HEAD,
+    time_zones={"the database": "Etc/UTC"},
     counts={name: Count(0) for name in (*CHECKS, *rows.ORPHAN_COUNTS, *rows.PHANTOM_COUNTS)},
 )
 SIZES = {f"size/{name}" for name in wanted.TABLES}
@@ -60,6 +69,46 @@ SIZES = {f"size/{name}" for name in wanted.TABLES}
 def with_table(name=INTERACTIONS, **changes):
     """Return the healthy facts with one table changed."""
     return replace(HEALTHY, tables=HEALTHY.tables | {name: replace(HEALTHY.tables[name], **changes)})
+
+
+def with_object(name, definition=None, versions=REVISIONS[-1:]):
+    """Return the healthy facts with an object of another definition, or without it."""
+    others = {other: text for other, text in HEALTHY.objects.items() if other != name}
+    return replace(HEALTHY, objects=others | ({name: definition} if definition else {}), versions=versions)
+
+
+def noted(revision, **changes):
+    """Return the healthy facts as a revision leaves them, as far as objects go, and with that version."""
+    return replace(HEALTHY, versions=(revision,), objects=objects.of_revision(revision), **changes)
+
+
+def as_left_by(revision):
+    """Return the tables as a revision leaves them: columns, checks that are not valid yet, row level security."""
+    left = objects.of_revision(revision)
+
+    def column(name, text):
+        declared, _, default = text.partition(" DEFAULT ")
+        bare = declared.removesuffix(" NOT NULL")
+        return Column(name, bare, not_null=bare != declared, default=default or None)
+
+    return {
+        name: replace(
+            one,
+            columns={key: column(key, left[f"column {name}.{key}"]) for key in one.columns},
+            constraints=(
+                *one.constraints,
+                *(
+                    Constraint(key.rpartition(".")[2], "c", (), valid=not text.endswith("NOT VALID"))
+                    for key, text in left.items()
+                    if key.startswith(f"constraint {name}.") and text.startswith("CHECK")
+                ),
+            ),
+            indexes=one.indexes if any("idx" in key for key in left if f" {name}." in key) else one.indexes[:1],
+            row_security="row security" in left[f"table {name}"],
+            policies=one.policies if f"policy {name}.{name}_service_role" in left else (),
+        )
+        for name, one in HEALTHY.tables.items()
+    }
 
 
 def with_column(place, **changes):
@@ -91,6 +140,10 @@ def policy(command="*", roles=("anon",), **conditions):
     return Policy("all", command, frozenset(roles), **conditions)
 
 
+BEFORE = {"versions": ("0002_api_grants",), "objects": objects.of_revision("0002_api_grants")}
+CHECKED = "ai_interactions.ai_interactions_tokens_not_negative"
+TOUCHED = "ai_sessions.ai_sessions_touch"
+INDEXED = "ai_interactions.ai_interactions_session_id_created_at_idx"
 TWO_COLUMNS = Constraint("both", "p", ("id", "user_id"))
 FOUR = tuple(wanted.RIGHTS["service_role"])
 LONG = Transaction(4711, 3600, "export", "idle in transaction")
@@ -99,7 +152,7 @@ CASES = [
     ("version/empty", "problem", replace(HEALTHY, versions=())),
     ("version/several", "problem", replace(HEALTHY, versions=REVISIONS)),
     ("version/unknown", "problem", replace(HEALTHY, versions=("zzz",))),
-    ("version/behind", "problem", replace(HEALTHY, versions=REVISIONS[:1])),
+    ("version/behind", "problem", replace(HEALTHY, **BEFORE)),
     (
         "schema/table-missing/ai_sessions version/untrue",
         "problem",
@@ -117,7 +170,7 @@ CASES = [
     (
         "schema/not-null/ai_sessions.created_at schema/default/ai_sessions.created_at",
         "info",
-        with_column("ai_sessions.created_at", not_null=True, default="now()"),
+        with_column("ai_sessions.created_at", not_null=True, default="LOCALTIMESTAMP"),
     ),
     ("schema/default/ai_sessions.user_id", "info", with_column("ai_sessions.user_id", default="'x'::text")),
     ("schema/primary-key/ai_sessions", "problem", with_table(SESSIONS, constraints=())),
@@ -131,17 +184,24 @@ CASES = [
     ("schema/foreign-key-action", "warning", with_key(on_delete="c")),
     ("schema/foreign-key-deferrable", "warning", with_key(deferrable=True)),
     ("schema/foreign-key-name", "info", with_key(name="fk_session")),
+    (
+        "schema/foreign-key-name version/behind",
+        "problem",
+        replace(with_key(name="fk_session"), **BEFORE),
+    ),
     (f"schema/not-valid/{KEY.name}", "problem", with_key(valid=False)),
     (f"schema/not-enforced/{KEY.name}", "problem", with_key(valid=False, enforced=False)),
-    ("schema/index-missing", "info", with_table(indexes=())),
+    ("schema/index-missing", "warning", with_table(indexes=())),
+    ("schema/index-missing version/behind", "info problem", replace(with_table(indexes=()), **BEFORE)),
+    ("schema/index-missing/updated_at", "warning", with_table(SESSIONS, indexes=())),
     (
         "schema/index-invalid/by_session schema/index-missing",
-        "problem info",
+        "problem warning",
         with_table(indexes=(Index("by_session", ("session_id",), valid=False),)),
     ),
     (
         "schema/index-invalid/by_session schema/index-missing",
-        "info",
+        "info warning",
         with_table(indexes=(Index("by_session", ("session_id",), valid=False, building=True),)),
     ),
     ("schema/trigger-disabled/ai_interactions/touch", "warning", with_table(triggers=(Trigger("touch"),))),
@@ -149,6 +209,24 @@ CASES = [
         f"schema/trigger-disabled/ai_interactions/{KEY.name}",
         "problem",
         with_table(triggers=(Trigger("RI_ConstraintTrigger_c_1", KEY.name),)),
+    ),
+    (f"schema/check-missing/{CHECKED}", "warning", with_object(f"constraint {CHECKED}")),
+    (f"schema/check-differs/{CHECKED}", "warning", with_object(f"constraint {CHECKED}", "CHECK ((tokens_used > 0))")),
+    (f"schema/trigger-missing/{TOUCHED}", "warning", with_object(f"trigger {TOUCHED}")),
+    (f"schema/trigger-differs/{TOUCHED}", "warning", with_object(f"trigger {TOUCHED}", "CREATE TRIGGER another")),
+    (
+        f"schema/in-the-way/{CHECKED} version/behind",
+        "problem",
+        replace(
+            HEALTHY, versions=BEFORE["versions"], objects=BEFORE["objects"] | {f"constraint {CHECKED}": "CHECK (x)"}
+        ),
+    ),
+    (
+        f"schema/in-the-way/{INDEXED} version/behind",
+        "problem",
+        replace(
+            HEALTHY, versions=BEFORE["versions"], objects=BEFORE["objects"] | {f"index {INDEXED}": "CREATE INDEX x"}
+        ),
     ),
     ("schema/referenced", "info", replace(HEALTHY, referencing=("public.notes",))),
     ("rows/orphans", "problem", with_count(rows__orphans=2)),
@@ -171,15 +249,31 @@ CASES = [
     (
         "access/right-extra/anon/ai_sessions access/row-security-off/ai_sessions",
         "problem",
-        with_rights("anon", "SELECT", row_security=False),
+        with_rights("anon", "SELECT", row_security=False, policies=()),
     ),
     (
         "access/right-extra/anon/ai_sessions access/policy-open/ai_sessions/all",
         "problem",
-        with_rights("anon", "SELECT", policies=(policy(using="true"),)),
+        with_rights("anon", "SELECT", policies=(OURS, policy(using="true"))),
     ),
-    ("access/row-security-off/ai_sessions", "info", with_table(SESSIONS, row_security=False)),
-    ("access/policy-open/ai_sessions/all", "problem", with_table(SESSIONS, policies=(policy("a", check="true"),))),
+    ("access/row-security-off/ai_sessions", "warning", with_table(SESSIONS, row_security=False, policies=())),
+    (
+        "access/row-security-off/ai_sessions version/behind",
+        "info problem",
+        replace(with_table(SESSIONS, row_security=False, policies=()), **BEFORE),
+    ),
+    ("access/policy-missing/ai_sessions", "warning", with_table(SESSIONS, policies=())),
+    ("access/policy-missing/ai_sessions", "problem", replace(with_table(SESSIONS, policies=()), bypass=frozenset())),
+    (
+        "access/policy-missing/ai_sessions version/behind",
+        "problem",
+        replace(with_table(SESSIONS, policies=()), bypass=frozenset(), **BEFORE),
+    ),
+    (
+        "access/policy-open/ai_sessions/all",
+        "problem",
+        with_table(SESSIONS, policies=(OURS, policy("a", check="true"))),
+    ),
     (
         "access/policy-open/ai_sessions/all",
         "problem",
@@ -187,7 +281,7 @@ CASES = [
     ),
     (
         "access/policies-idle/ai_sessions access/row-security-off/ai_sessions",
-        "warning info",
+        "warning",
         with_table(SESSIONS, row_security=False, policies=(policy(using="(user_id = 'a'::text)"),)),
     ),
     ("access/secret-setting", "warning", replace(HEALTHY, settings=("app.jwt_secret",))),
@@ -195,6 +289,7 @@ CASES = [
     ("server/replication-role", "problem", replace(HEALTHY, settings=("session_replication_role",))),
     ("server/replica", "warning", replace(HEALTHY, replica=True)),
     ("server/replicas", "info", replace(HEALTHY, replicas=2)),
+    ("server/time-zone", "warning", replace(HEALTHY, time_zones={"the database": "Europe/Berlin"})),
     ("server/pooler", "warning", replace(HEALTHY, pooler=("port 6543",))),
     ("server/long-transactions", "warning", replace(HEALTHY, transactions=(LONG,))),
 ]
@@ -239,7 +334,39 @@ def test_every_finding_has_its_case():
 ])  # fmt: skip
 def test_a_policy_that_holds_somebody_back_is_no_finding(policies):
     """Policies that name whose rows they are, restrict others or are for the backend are as they should be."""
-    assert told(with_table(SESSIONS, policies=policies)) == {}
+    assert told(with_table(SESSIONS, policies=(OURS, *policies))) == {}
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_database_that_is_behind_is_that_and_nothing_else(revision):
+    """Sixteen revisions are one finding, which says what each would still change: not fifty."""
+    found = told(noted(revision, tables=as_left_by(revision)))
+    behind = REVISIONS[REVISIONS.index(revision) + 1 :]
+    problems = {one.id for one in found.values() if one.severity != "info"}
+    assert problems == ({"version/behind"} if behind else set()), found
+    if behind:
+        assert list(found["version/behind"].evidence) == list(behind)
+        assert all(name in found["version/behind"].what for name in behind)
+
+
+def test_what_a_pending_revision_would_still_change_is_told():
+    """Whoever did half of it by hand sees which half."""
+    by_hand = {"column ai_sessions.created_at": HEAD["column ai_sessions.created_at"]}
+    told_of = told(replace(HEALTHY, versions=BEFORE["versions"], objects=BEFORE["objects"] | by_hand))["version/behind"]
+    assert told_of.evidence["0003_sessions_timestamptz"] == ["column ai_sessions.updated_at"]
+    assert told_of.evidence["0005_sessions_defaults"] == ["column ai_sessions.id", "column ai_sessions.updated_at"]
+    assert "0003_sessions_timestamptz (column), 0004" in told_of.what
+    assert "0005_sessions_defaults (2 columns)" in told_of.what
+    assert "0007_merge_phantom_sessions, 0008" in told_of.what, "of rows, counts tell"
+    there = told(replace(HEALTHY, versions=BEFORE["versions"]))["version/behind"]
+    assert "0003_sessions_timestamptz (there already)" in there.what
+
+
+@pytest.mark.parametrize("versions", [None, (), ("zzz",), REVISIONS])
+def test_without_a_version_nothing_is_said_to_be_in_the_way(versions):
+    """The schema may be one that is at its newest, and only nobody noted it."""
+    found = told(replace(HEALTHY, versions=versions, has_versions=versions is not None))
+    assert all(one.startswith("version/") for one in found)
 
 
 def test_a_stamp_without_tables_is_told_from_a_database_that_is_behind():
@@ -269,7 +396,7 @@ def test_transactions_are_told_by_age(transactions, shown):
         ("bigint", "integer", True),
         ("smallint", "integer", False),
         ("numeric(3,0)", "integer", False),
-        ("timestamp with time zone", wanted.MOMENT, True),
+        ("timestamp without time zone", wanted.MOMENT, False),
         ("date", wanted.MOMENT, False),
         ("character varying(9)", "text", False),
         ("text", "uuid", False),

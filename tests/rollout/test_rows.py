@@ -10,6 +10,9 @@ INSERT INTO ai_sessions (id, created_at, updated_at)
 VALUES ('11111111-abcd-4111-8111-111111111111', now(), now() + '1 s');
 """
 LOGGED = "INSERT INTO ai_interactions (id, session_id, prompt, response, created_at, tokens_used)"
+CHECKS = {"ai_sessions": "times_finite", "ai_interactions": "tokens_not_negative"}
+UNCHECKED = "".join(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{check};" for table, check in CHECKS.items())
+GONE = {f"schema/check-missing/{table}.{table}_{check}": None for table, check in CHECKS.items()}
 KEYLESS = "ALTER TABLE ai_interactions DROP CONSTRAINT ai_interactions_session_id_fkey;"
 
 
@@ -27,20 +30,21 @@ CASES = {
         {"rows/orphans": 3},
     ),
     "moments that Python cannot read": (
-        """INSERT INTO ai_sessions (id, created_at, updated_at) VALUES
+        UNCHECKED
+        + """INSERT INTO ai_sessions (id, created_at, updated_at) VALUES
         (gen_random_uuid(), 'infinity', now()), (gen_random_uuid(), '-infinity', now()),
         (gen_random_uuid(), '20000-01-01', now()), (gen_random_uuid(), '0001-01-01 BC', now()),
         (gen_random_uuid(), '9999-12-31 23:59:59', now()), (gen_random_uuid(), '0001-01-01', now())""",
-        {"rows/moment-out-of-range/ai_sessions.created_at": 4},
+        {"rows/moment-out-of-range/ai_sessions.created_at": 4, **GONE},
     ),
     "moments that are missing": (
-        SESSION
-        + "INSERT INTO ai_sessions (id, updated_at) VALUES (gen_random_uuid(), NULL), (gen_random_uuid(), now())",
+        SESSION + "INSERT INTO ai_sessions (id, created_at, updated_at)"
+        "VALUES (gen_random_uuid(), NULL, NULL), (gen_random_uuid(), NULL, now())",
         {"rows/moment-missing/ai_sessions.created_at": 2, "rows/moment-missing/ai_sessions.updated_at": 1},
     ),
     "negative tokens": (
-        SESSION + logged("id, '', '', now(), -1") + logged("id, '', '', now(), 0"),
-        {"rows/negative-tokens": 1},
+        UNCHECKED + SESSION + logged("id, '', '', now(), -1") + logged("id, '', '', now(), 0"),
+        {"rows/negative-tokens": 1, **GONE},
     ),
     "tokens beyond an integer": (
         "ALTER TABLE ai_interactions ALTER tokens_used TYPE bigint;"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Facts, Policy, Table
+from session_fix.rollout.pending import Expected
 from session_fix.rollout.wanted import RIGHTS
 
 PROBLEM, WARNING, INFO = Severity.PROBLEM, Severity.WARNING, Severity.INFO
@@ -19,7 +20,7 @@ ALWAYS = re.compile(r"\(*(true|'t(rue)?'::boolean|(\d+) = \3|NOT false)\)*")
 READ_ONLY, REPLICATION = "default_transaction_read_only", "session_replication_role"
 
 
-def findings(facts: Facts) -> Iterator[Finding]:
+def findings(facts: Facts, expected: Expected) -> Iterator[Finding]:
     """Yield rights that are missing and rights that are too many."""
     missing = [role for role in RIGHTS if role not in facts.roles]
     if len(missing) == len(RIGHTS):
@@ -33,7 +34,12 @@ def findings(facts: Facts) -> Iterator[Finding]:
     for table in facts.tables.values():
         for role in sorted(facts.roles):
             yield from _rights(table, role)
-        yield from _row_security(table)
+        is_due = table.kind != "v" and all(
+            text and "row security" in text for text in expected.may_be(f"table {table.name}")
+        )
+        yield from _row_security(table, is_due=is_due)
+        if "service_role" in facts.roles:
+            yield from _locked_out(table, bypasses="service_role" in facts.bypass, is_due=is_due)
     yield from _settings(facts.settings)
 
 
@@ -51,7 +57,8 @@ def _rights(table: Table, role: str) -> Iterator[Finding]:
         yield Finding(f"access/right-extra/{role}/{table.name}", severity, what, todo, len(extra))
 
 
-def _row_security(table: Table) -> Iterator[Finding]:
+def _row_security(table: Table, *, is_due: bool) -> Iterator[Finding]:
+    """Yield what row level security lets through; ``is_due`` where a revision has turned it on."""
     browsers = [role for role in BROWSERS if table.rights.get(role)]
     if not table.row_security:
         held_by = " and ".join(browsers)
@@ -59,7 +66,10 @@ def _row_security(table: Table) -> Iterator[Finding]:
             f", and {held_by} may get at every row" if browsers else ""
         )
         todo = "Revoke those rights, or ENABLE ROW LEVEL SECURITY with policies." if browsers else ""
-        yield Finding(f"access/row-security-off/{table.name}", PROBLEM if browsers else INFO, what, todo)
+        severity = PROBLEM if browsers else WARNING if is_due else INFO
+        if is_due and not browsers:
+            todo = f"ALTER TABLE public.{table.name} ENABLE ROW LEVEL SECURITY: a revision had turned it on."
+        yield Finding(f"access/row-security-off/{table.name}", severity, what, todo)
         if table.policies:
             what = f"{table.name} has {len(table.policies)} policies, and row level security is off: they do nothing"
             todo = "ENABLE ROW LEVEL SECURITY, or drop them."
@@ -69,6 +79,17 @@ def _row_security(table: Table) -> Iterator[Finding]:
             what = f"the policy {policy.name} of {table.name} is always true for {', '.join(sorted(policy.roles))}"
             todo = "Drop it, or name whose rows they are. The backend's secret key needs no policy."
             yield Finding(f"access/policy-open/{table.name}/{policy.name}", PROBLEM, what, todo)
+
+
+def _locked_out(table: Table, *, bypasses: bool, is_due: bool) -> Iterator[Finding]:
+    """Yield that no policy is for the service key, where it needs one or where a revision has made one."""
+    through = [one for one in table.policies if one.permissive and one.roles & {"PUBLIC", "service_role"}]
+    if table.row_security and not through and (is_due or not bypasses):
+        what = f"no policy of {table.name} lets service_role through" + (
+            ", which has BYPASSRLS" if bypasses else ": the backend sees no row"
+        )
+        todo = f"CREATE POLICY ... ON public.{table.name} TO service_role USING (true) WITH CHECK (true)."
+        yield Finding(f"access/policy-missing/{table.name}", WARNING if bypasses else PROBLEM, what, todo)
 
 
 def is_open(policy: Policy) -> bool:

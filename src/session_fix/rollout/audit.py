@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from session_fix.rollout import access_findings, row_findings, schema_findings, server_findings, version_findings
+from session_fix.rollout import (
+    access_findings,
+    object_findings,
+    pending,
+    row_findings,
+    schema_findings,
+    server_findings,
+    version_findings,
+)
 from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Facts
 
@@ -32,11 +40,13 @@ class Audit:
 
 def judge(facts: Facts, revisions: Sequence[str]) -> Audit:
     """Return the findings; ``revisions`` are those of the migrations, the oldest first."""
+    expected = pending.expected(facts.versions, revisions, facts.objects, facts.roles)
     found = (
-        *version_findings.findings(facts, revisions),
-        *schema_findings.findings(facts),
+        *version_findings.findings(facts, revisions, expected),
+        *schema_findings.findings(facts, expected),
+        *object_findings.findings(facts, expected),
         *row_findings.findings(facts),
-        *access_findings.findings(facts),
+        *access_findings.findings(facts, expected),
         *server_findings.findings(facts),
     )
     order = list(Severity)

@@ -11,6 +11,16 @@ from session_fix.rollout.found import Column, Constraint, Index, Policy, Table, 
 from session_fix.rollout.wanted import RIGHTS, TABLES
 
 VERSION_17 = 170_000
+
+
+def _expression(tree: str, table: str) -> str:
+    """Return the SQL for an expression's text. PostgreSQL locks its table, unless none is named and no column is in it.
+
+    Both are columns of a catalog. Whoever holds the table would be waited for.
+    """
+    return f"pg_get_expr({tree}, CASE WHEN {tree}::text LIKE '%%{{VAR %%' THEN {table} ELSE 0 END)"
+
+
 # Goes into each query below: S608 is about that, and there is nothing in it that anybody else wrote.
 OURS = "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public') AND c.relname = ANY(%s)"
 
@@ -20,7 +30,7 @@ SELECT c.relname, c.relkind::text, pg_get_userbyid(c.relowner), c.relrowsecurity
 FROM pg_class c WHERE {OURS}
 """
 COLUMNS = f"""
-SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, {_expression("d.adbin", "d.adrelid")},
     has_column_privilege(c.oid, a.attnum, 'SELECT')
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
@@ -60,7 +70,7 @@ WHERE {OURS} AND t.tgenabled IN ('D', 'R') ORDER BY t.tgname
 POLICIES = f"""
 SELECT c.relname, p.polname, p.polcmd::text,
     ARRAY(SELECT CASE u.id WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(u.id)::text END FROM unnest(p.polroles) u(id)),
-    pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid), p.polpermissive
+    {_expression("p.polqual", "p.polrelid")}, {_expression("p.polwithcheck", "p.polrelid")}, p.polpermissive
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE {OURS} ORDER BY p.polname
 """
 # Rights that a role has in effect; the four that exist for columns count where a single column has one.

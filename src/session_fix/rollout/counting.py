@@ -43,10 +43,10 @@ def counts(
 def _why_closed(table: Table, *, any_size: bool) -> str:
     if table.kind not in COUNTABLE:
         return "it is no table"
-    if table.hides_rows:
-        return "row level security hides some from this role; use one with BYPASSRLS"
     if not any(column.readable for column in table.columns.values()):
         return "the role has no right to read them"
+    if table.hides_rows:
+        return "row level security hides some from this role; use one with BYPASSRLS"
     if table.heap_bytes is None and not any_size:
         return "its size could not be read, so it may be large; --exact counts all the same"
     return ""

@@ -8,13 +8,14 @@ from dataclasses import replace
 import psycopg
 
 from session_fix.errors import DatabaseUnreadableError
-from session_fix.rollout import catalog
+from session_fix.rollout import catalog, objects
 from session_fix.rollout.counting import EXACT_BELOW_BYTES, SAMPLE_BYTES, counts
 from session_fix.rollout.found import Facts, Transaction
 from session_fix.rollout.reader import Reader
 from session_fix.rollout.target import reading
 from session_fix.rollout.wanted import RIGHTS, TABLES, VERSION_TABLE
 
+LOGIN = "authenticator"  # as whom the data API of Supabase comes in
 TRANSACTION_POOLER_PORT = "6543"  # Source: Supabase's documentation, "Connect to your database"
 SERVER = """
 SELECT current_database(), current_user, current_setting('server_version'), pg_is_in_recovery(), pg_backend_pid(),
@@ -34,7 +35,8 @@ WHERE k.contype = 'f' AND p.relnamespace::regnamespace::text = 'public' AND p.re
 """
 API_ROLES = """
 SELECT rolname, EXISTS (
-    SELECT FROM pg_namespace n WHERE nspname = 'public' AND has_schema_privilege(r.oid, n.oid, 'USAGE'))
+    SELECT FROM pg_namespace n WHERE nspname = 'public' AND has_schema_privilege(r.oid, n.oid, 'USAGE')),
+    rolsuper OR rolbypassrls
 FROM pg_roles r WHERE rolname = ANY(%s)
 """
 # Names of settings kept for the database or a role, never a value.
@@ -43,6 +45,17 @@ SELECT DISTINCT split_part(s, '=', 1) FROM pg_db_role_setting, unnest(setconfig)
 WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
     AND (split_part(s, '=', 1) ~* '[.].*(secret|password|token|jwt|api_?key)' AND split_part(s, '=', 1) !~* '_exp$'
         OR s ~* '^default_transaction_read_only=(on|true|yes|1)$' OR s = 'session_replication_role=replica') ORDER BY 1
+"""
+# Whose time zone a timestamp without an offset is taken for. Ours is the server's own unless we brought it along; what
+# is kept for a role, the data API sets when it acts as it.
+TIME_ZONES = """
+SELECT 'the database', setting FROM pg_settings
+WHERE name = 'TimeZone' AND source NOT IN ('client', 'session', 'user', 'database user')
+UNION SELECT CASE setrole WHEN 0 THEN 'the database' ELSE format('the role %%s', pg_get_userbyid(setrole)) END,
+    substr(s, length('TimeZone=') + 1)
+FROM pg_db_role_setting, unnest(setconfig) s
+WHERE s ILIKE 'TimeZone=%%' AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND (setrole = 0 OR pg_get_userbyid(setrole) = ANY(%s)) ORDER BY 1
 """
 TRANSACTIONS = """
 SELECT pid, extract(epoch FROM clock_timestamp() - xact_start)::int8,
@@ -117,7 +130,7 @@ def _with_schema(facts: Facts, reader: Reader) -> Facts:
             tables[name] = replace(table, heap_bytes=sizes[0][0], total_bytes=sizes[0][1])
     has_versions = reader.connection.execute(HAS_VERSIONS, (VERSION_TABLE,)).fetchone() is not None
     found = reader.rows(VERSIONS, what="the Alembic version") if has_versions else None
-    api_roles: dict[str, bool] = dict(reader.connection.execute(API_ROLES, (list(RIGHTS),)).fetchall())
+    api_roles = reader.connection.execute(API_ROLES, (list(RIGHTS),)).fetchall()
     return replace(
         facts,
         tables=tables,
@@ -125,13 +138,24 @@ def _with_schema(facts: Facts, reader: Reader) -> Facts:
         versions=None if found is None else tuple(str(version) for (version,) in found),
         elsewhere=tuple(name for (name,) in reader.connection.execute(ELSEWHERE, (names,))),
         referencing=tuple(name for (name,) in reader.connection.execute(REFERENCING, (names, names))),
-        roles=frozenset(api_roles),
-        usage=frozenset(role for role, may in api_roles.items() if may),
+        roles=frozenset(role for role, _, _ in api_roles),
+        usage=frozenset(role for role, may_use, _ in api_roles if may_use),
+        bypass=frozenset(role for role, _, bypasses in api_roles if bypasses),
+        objects=_objects(reader),
     )
+
+
+def _objects(reader: Reader) -> objects.Objects | None:
+    try:
+        return objects.read(reader.connection)
+    except psycopg.errors.LockNotAvailable:
+        reader.miss("checks, triggers and what is pending", "somebody holds a lock on a table")
+        return None
 
 
 def _with_surroundings(facts: Facts, reader: Reader) -> Facts:
     settings = reader.rows(SETTINGS, what="settings of the database", matters=False) or []
+    zones = reader.rows(TIME_ZONES, [*RIGHTS, LOGIN], what="time zones", matters=False) or []
     found = reader.rows(TRANSACTIONS, what="open transactions", matters=False) or []
     hidden = reader.rows(HIDDEN_SESSIONS, what="other sessions", matters=False)
     if hidden and hidden[0][0]:
@@ -139,5 +163,8 @@ def _with_surroundings(facts: Facts, reader: Reader) -> Facts:
             f"transactions of {hidden[0][0]} sessions of other roles", "that takes pg_read_all_stats", matters=False
         )
     return replace(
-        facts, settings=tuple(name for (name,) in settings), transactions=tuple(Transaction(*row) for row in found)
+        facts,
+        settings=tuple(name for (name,) in settings),
+        time_zones=dict(zones),
+        transactions=tuple(Transaction(*row) for row in found),
     )

@@ -123,7 +123,9 @@ class Facts:
     """Everything that was read, in one snapshot; what could not be is in ``unseen``.
 
     ``versions`` is None where there is no table ``alembic_version``, or it cannot be read. ``roles`` are those of the
-    data API that exist, ``usage`` those of them that may use the schema. ``counts`` are by the names of row checks.
+    data API that exist, ``usage`` those of them that may use the schema, ``bypass`` those that no policy binds.
+    ``objects`` is the schema as ``objects.read`` returns it, None where it could not be read. ``time_zones`` are by
+    whose they are, in words. ``counts`` are by the names of row checks.
     """
 
     database: str
@@ -139,6 +141,9 @@ class Facts:
     referencing: tuple[str, ...] = ()
     roles: frozenset[str] = frozenset()
     usage: frozenset[str] = frozenset()
+    bypass: frozenset[str] = frozenset()
+    objects: Mapping[str, str] | None = None
+    time_zones: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
     counts: Mapping[str, Count] = field(default_factory=dict)
     transactions: tuple[Transaction, ...] = ()

@@ -67,7 +67,10 @@ QUERIES = (
 
 
 def read(connection: psycopg.Connection) -> Objects:
-    """Return what there is of our tables; takes no lock that anybody waits for. Raises ``psycopg.Error``."""
+    """Return what there is of our tables. Raises ``psycopg.Error``.
+
+    PostgreSQL locks a table in ACCESS SHARE to write its definitions out: what ALTER TABLE holds is waited for.
+    """
     found: dict[str, str] = {}
     with connection.transaction():
         connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")  # names come with their schema

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from session_fix.rollout.found import Table
-from session_fix.rollout.wanted import COLUMNS, INTERACTIONS, SESSIONS
+from session_fix.rollout.wanted import COLUMNS, INTERACTIONS, MOMENT, SESSIONS
 
 MOMENTS = frozenset({"timestamp without time zone", "timestamp with time zone", "date"})
 NUMBERS = frozenset({"bigint", "integer", "smallint", "numeric"})
@@ -39,17 +39,17 @@ def _checks() -> Iterator[RowCheck]:
     for table, columns in COLUMNS.items():
         for column in columns.values():
             place = f"{table}.{column.name}"
-            if column.type == "timestamp without time zone":
+            if column.type == MOMENT:
                 yield RowCheck(
                     *(f"rows/moment-missing/{place}", table, column.name, f"{column.name} IS NULL"),
                     f"rows of {table} do not say their {column.name}",
-                    "Fill it in, from the session's interactions or its neighbours, before it is made NOT NULL.",
+                    "Fill it in, from the session's interactions or its neighbours.",
                 )
                 yield RowCheck(
                     *(f"rows/moment-out-of-range/{place}", table, column.name),
                     f"NOT isfinite({column.name}) OR {column.name} >= '10000-01-01' OR {column.name} < '0001-01-01'",
                     f"rows of {table} have a {column.name} that is infinite or outside the years 1 to 9999",
-                    "Replace it: Python cannot read such a moment.",
+                    "Replace it: Python cannot read such a moment, and revision 0015_checks_validate refuses infinity.",
                     MOMENTS,
                 )
             elif column.not_null:
@@ -72,7 +72,7 @@ ROW_CHECKS = (
     RowCheck(
         *("rows/negative-tokens", INTERACTIONS, "tokens_used", "tokens_used < 0"),
         "interactions used a negative number of tokens",
-        "Set it to NULL, which says that the number is not known.",
+        "Set it to NULL, which says that the number is not known; revision 0015_checks_validate refuses it.",
         NUMBERS,
     ),
     RowCheck(

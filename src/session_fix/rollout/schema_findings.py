@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Column, Constraint, Facts, Table
-from session_fix.rollout.wanted import COLUMNS, FOREIGN_KEY, INTERACTIONS, MOMENT, SESSIONS
+from session_fix.rollout.pending import Expected
+from session_fix.rollout.wanted import COLUMNS, FOREIGN_KEY, INTERACTIONS, SESSIONS
 
 PROBLEM, WARNING, INFO = Severity.PROBLEM, Severity.WARNING, Severity.INFO
+NAMES_THE_KEY = "0010_foreign_key_validate"
+INDEXES = (
+    (
+        f"index {INTERACTIONS}.ai_interactions_session_id_created_at_idx",
+        *("schema/index-missing", "session_id", "deleting a session reads all interactions"),
+    ),
+    (
+        f"index {SESSIONS}.ai_sessions_updated_at_idx",
+        *("schema/index-missing/updated_at", "updated_at", "looking for old sessions reads all"),
+    ),
+)
 KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
 # Source: pg_constraint.confdeltype, PostgreSQL manual, chapter "System Catalogs"
 ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 # Types that hold everything the wanted one does. A text without a length holds every other one with a length.
 WIDER = {
     "integer": {"bigint", "numeric"},
-    MOMENT: {"timestamp with time zone"},
     "text": {"character varying"},
 }
 
 
-def findings(facts: Facts) -> Iterator[Finding]:
+def findings(facts: Facts, expected: Expected) -> Iterator[Finding]:
     """Yield what is missing, what differs, and what PostgreSQL itself does not vouch for."""
     for name, columns in COLUMNS.items():
         table = facts.tables.get(name)
@@ -35,10 +46,11 @@ def findings(facts: Facts) -> Iterator[Finding]:
                 yield Finding(
                     f"schema/partitioned/{name}", WARNING, f"{name} is partitioned; only its parent is judged"
                 )
-            yield from _columns(table, columns)
+            yield from _columns(table, columns, expected)
             yield from _primary_key(table)
-            yield from _foreign_key(table) if name == INTERACTIONS else ()
-            yield from _unreliable(table)
+            yield from _foreign_key(table, expected) if name == INTERACTIONS else ()
+            yield from _indexes(table, expected)
+            yield from _unreliable(table, expected)
     if facts.referencing:
         yield Finding(
             "schema/referenced",
@@ -55,15 +67,16 @@ def _missing(name: str, elsewhere: tuple[str, ...]) -> Finding:
     return Finding(f"schema/table-missing/{name}", PROBLEM, f"there is no table public.{name}", todo)
 
 
-def _columns(table: Table, expected: Mapping[str, Column]) -> Iterator[Finding]:
-    for name, column in expected.items():
+def _columns(table: Table, columns: Mapping[str, Column], expected: Expected) -> Iterator[Finding]:
+    for name, column in columns.items():
         place = f"{table.name}.{name}"
         if name not in table.columns:
             what = f"{table.name} has no column {name}"
             yield Finding(f"schema/column-missing/{place}", PROBLEM, what, f"Add it, as {column.type}.")
         else:
-            yield from _column(place, table.columns[name], column)
-    for name in sorted(set(table.columns) - set(expected)):
+            earlier = [_parsed(name, text) for text in expected.may_be(f"column {place}") if text]
+            yield from _column(place, table.columns[name], column, earlier)
+    for name in sorted(set(table.columns) - set(columns)):
         column, place = table.columns[name], f"{table.name}.{name}"
         if column.not_null and column.default is None:
             what = f"{table.name} has a column {name} that must be given and that the backend does not know"
@@ -72,8 +85,16 @@ def _columns(table: Table, expected: Mapping[str, Column]) -> Iterator[Finding]:
             yield Finding(f"schema/column-extra/{place}", INFO, f"{table.name} has a column {name} of its own")
 
 
-def _column(place: str, found: Column, wanted: Column) -> Iterator[Finding]:
-    if found.type != wanted.type:
+def _parsed(name: str, definition: str) -> Column:
+    """Return the column that a definition in the record of a schema stands for."""
+    declared, _, default = definition.partition(" DEFAULT ")
+    type_ = declared.removesuffix(" NOT NULL")
+    return Column(name, type_, not_null=type_ != declared, default=default or None)
+
+
+def _column(place: str, found: Column, wanted: Column, earlier: Iterable[Column]) -> Iterator[Finding]:
+    """Yield how a column differs from the wanted one, and from what it may still be until then."""
+    if found.type not in {wanted.type, *(one.type for one in earlier)}:
         what = f"{place} is {found.type}, where the migrations make it {wanted.type}"
         if is_wider(found.type, wanted.type):
             todo = "It holds everything that the other does: it may stay."
@@ -91,7 +112,7 @@ def _column(place: str, found: Column, wanted: Column) -> Iterator[Finding]:
             yield Finding(f"schema/not-null/{place}", PROBLEM, f"{place} must be given and has no default", todo)
         else:
             yield Finding(f"schema/not-null/{place}", INFO, f"{place} is NOT NULL, with a default")
-    if found.default != wanted.default:
+    if found.default not in {wanted.default, *(one.default for one in earlier)}:
         what = f"{place} has {'a' if found.default else 'no'} default, unlike what the migrations leave"
         yield Finding(f"schema/default/{place}", INFO, what)
 
@@ -112,7 +133,7 @@ def _primary_key(table: Table) -> Iterator[Finding]:
         yield Finding(f"schema/primary-key/{table.name}", PROBLEM, what, todo)
 
 
-def _foreign_key(table: Table) -> Iterator[Finding]:
+def _foreign_key(table: Table, expected: Expected) -> Iterator[Finding]:
     place = f"{table.name}.session_id"
     keys = [one for one in table.constraints if one.kind == "f" and one.columns == FOREIGN_KEY.columns]
     right = [
@@ -128,16 +149,15 @@ def _foreign_key(table: Table) -> Iterator[Finding]:
         todo = "ADD FOREIGN KEY ... NOT VALID first, then repair orphans, then VALIDATE CONSTRAINT."
         yield Finding("schema/foreign-key-missing", PROBLEM, what, todo)
     for one in right:
-        yield from _as_wanted(one)
-    if not any(index.columns[:1] == FOREIGN_KEY.columns and index.valid for index in table.indexes):
-        what = f"no index begins with {place}: deleting a session reads all interactions"
-        yield Finding("schema/index-missing", INFO, what, "CREATE INDEX CONCURRENTLY, alone in its transaction.")
+        yield from _as_wanted(one, stops=expected.is_pending(NAMES_THE_KEY))
 
 
-def _as_wanted(one: Constraint) -> Iterator[Finding]:
+def _as_wanted(one: Constraint, *, stops: bool) -> Iterator[Finding]:
+    """Yield how a foreign key differs; ``stops`` where a revision that names it is yet to come."""
     if one.name != FOREIGN_KEY.name:
         what = f"the foreign key is called {one.name}, where the migrations call it {FOREIGN_KEY.name}"
-        yield Finding("schema/foreign-key-name", INFO, what, "A revision that names it will not find it.")
+        todo = f"RENAME CONSTRAINT: revision {NAMES_THE_KEY} names it and would not find it." if stops else ""
+        yield Finding("schema/foreign-key-name", PROBLEM if stops else INFO, what, todo)
     actions = (one.on_delete, one.on_update)
     if actions != (FOREIGN_KEY.on_delete, FOREIGN_KEY.on_update):
         what = f"{one.name} is ON DELETE {ACTIONS[actions[0]]} ON UPDATE {ACTIONS[actions[1]]}, not NO ACTION"
@@ -148,14 +168,23 @@ def _as_wanted(one: Constraint) -> Iterator[Finding]:
         yield Finding("schema/foreign-key-deferrable", WARNING, what)
 
 
-def _unreliable(table: Table) -> Iterator[Finding]:
+def _indexes(table: Table, expected: Expected) -> Iterator[Finding]:
+    for name, ident, column, price in INDEXES:
+        is_there = any(index.columns[:1] == (column,) and index.valid for index in table.indexes)
+        if name.startswith(f"index {table.name}.") and not is_there:
+            what = f"no index begins with {table.name}.{column}: {price}"
+            todo = "CREATE INDEX CONCURRENTLY, alone in its transaction."
+            yield Finding(ident, WARNING if expected.is_due(name) else INFO, what, todo)
+
+
+def _unreliable(table: Table, expected: Expected) -> Iterator[Finding]:
     for one in table.constraints:
         if not one.enforced:
             what = f"{one.name} of {table.name} is NOT ENFORCED: nothing is checked"
             yield Finding(
                 f"schema/not-enforced/{one.name}", PROBLEM, what, "ALTER CONSTRAINT ... ENFORCED, or replace it."
             )
-        elif not one.valid:
+        elif not one.valid and not _is_to_be_validated(f"constraint {table.name}.{one.name}", expected):
             what = f"{one.name} of {table.name} is NOT VALID: older rows were never checked"
             yield Finding(f"schema/not-valid/{one.name}", PROBLEM, what, "VALIDATE CONSTRAINT, once no row is refused.")
     for index in table.indexes:
@@ -174,3 +203,8 @@ def _unreliable(table: Table) -> Iterator[Finding]:
         else:
             what = f"the trigger {trigger.name} on {table.name} is disabled"
             yield Finding(ident, WARNING, what, "ENABLE TRIGGER, or drop it if nobody misses it.")
+
+
+def _is_to_be_validated(name: str, expected: Expected) -> bool:
+    """Say whether a revision has added a constraint that way, and the one that validates it is yet to come."""
+    return any(text and text.endswith(" NOT VALID") for text in expected.may_be(name))

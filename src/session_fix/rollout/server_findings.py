@@ -9,6 +9,7 @@ from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Facts, Transaction
 
 LONG_S = 60
+UTC = frozenset(prefix + name for prefix in ("", "etc/") for name in ("utc", "uct", "gmt", "zulu", "universal"))
 SHOWN = 3
 
 
@@ -24,6 +25,11 @@ def findings(facts: Facts) -> Iterator[Finding]:
         what = f"there seems to be a pooler in between: {'; '.join(facts.pooler)}"
         todo = "Roll out over a direct connection: in transaction mode, locks and settings of a session get lost."
         yield Finding("server/pooler", Severity.WARNING, what, todo)
+    if zones := {whose: zone for whose, zone in facts.time_zones.items() if zone.lower() not in UTC}:
+        listed = ", ".join(f"{zone} for {whose}" for whose, zone in zones.items())
+        what = f"the time zone is not UTC: {listed}. A timestamp without an offset is taken for one of that zone"
+        todo = "Let the backend write offsets, or SET TimeZone TO 'UTC' there, before columns become timestamptz."
+        yield Finding("server/time-zone", Severity.WARNING, what, todo)
     if long := [one for one in facts.transactions if one.age_s >= LONG_S]:
         shown = "; ".join(map(_told, long[:SHOWN])) + ("; ..." if len(long) > SHOWN else "")
         what = f"transactions are open for more than {LONG_S} s: {shown}"

@@ -6,30 +6,33 @@ from collections.abc import Iterator, Sequence
 
 from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Facts
+from session_fix.rollout.pending import Expected
 from session_fix.rollout.wanted import TABLES, VERSION_TABLE
 
 PROBLEM = Severity.PROBLEM
 
 
-def findings(facts: Facts, revisions: Sequence[str]) -> Iterator[Finding]:
+def findings(facts: Facts, revisions: Sequence[str], expected: Expected) -> Iterator[Finding]:
     """Yield why the migrations cannot simply go on; ``revisions`` are all there are, the oldest first."""
     there = [name for name in TABLES if name in facts.tables]
     if not facts.has_versions:
-        yield _never(there, revisions)
+        yield _never(there, revisions, expected)
     elif facts.versions is not None:
-        yield from _noted(facts.versions, there, revisions)
+        yield from _noted(facts.versions, there, revisions, expected)
 
 
-def _never(there: list[str], revisions: Sequence[str]) -> Finding:
+def _never(there: list[str], revisions: Sequence[str], expected: Expected) -> Finding:
     if not there:
         todo = "alembic upgrade head creates everything."
         return Finding("version/none", PROBLEM, f"there is no {VERSION_TABLE}, and no table of ours", todo)
     what = f"there is no {VERSION_TABLE}: Alembic has never been here, but {' and '.join(there)} exist"
     todo = f"Settle what differs, then alembic stamp {revisions[0]}; upgrade head would create the tables again."
-    return Finding("version/none", PROBLEM, what, todo)
+    return Finding("version/none", PROBLEM, what, todo, evidence=_evidence(expected))
 
 
-def _noted(versions: tuple[str, ...], there: list[str], revisions: Sequence[str]) -> Iterator[Finding]:
+def _noted(
+    versions: tuple[str, ...], there: list[str], revisions: Sequence[str], expected: Expected
+) -> Iterator[Finding]:
     unknown = [version for version in versions if version not in revisions]
     if not versions:
         todo = "Find out which revision the tables equal, and stamp that."
@@ -47,6 +50,12 @@ def _noted(versions: tuple[str, ...], there: list[str], revisions: Sequence[str]
             what = f"the version is {versions[0]}, but {' and '.join(missing)} are not there"
             todo = "It was stamped, or the tables were dropped since: alembic upgrade head would do nothing."
             yield Finding("version/untrue", PROBLEM, what, todo)
-        if behind := revisions[revisions.index(versions[0]) + 1 :]:
-            what = f"the version is {versions[0]}; still to be applied: {', '.join(behind)}"
-            yield Finding("version/behind", PROBLEM, what, "alembic upgrade head applies them.", len(behind))
+        if pending := expected.pending:
+            what = f"the version is {versions[0]}; still to be applied: {', '.join(one.told for one in pending)}"
+            todo = "alembic upgrade head applies them."
+            yield Finding("version/behind", PROBLEM, what, todo, len(pending), evidence=_evidence(expected))
+
+
+def _evidence(expected: Expected) -> dict[str, list[str]]:
+    """Return, by revision, the objects that it would still change."""
+    return {one.revision: list(one.differ) for one in expected.pending}

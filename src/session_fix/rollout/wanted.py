@@ -11,7 +11,7 @@ from session_fix.rollout.found import Column, Constraint
 SESSIONS, INTERACTIONS = "ai_sessions", "ai_interactions"
 TABLES = (SESSIONS, INTERACTIONS)
 VERSION_TABLE = "alembic_version"
-MOMENT = "timestamp without time zone"
+MOMENT = "timestamp with time zone"
 
 
 def _named(*columns: Column) -> Mapping[str, Column]:
@@ -20,19 +20,19 @@ def _named(*columns: Column) -> Mapping[str, Column]:
 
 COLUMNS: Mapping[str, Mapping[str, Column]] = {
     SESSIONS: _named(
-        Column("id", "uuid", not_null=True),
+        Column("id", "uuid", not_null=True, default="gen_random_uuid()"),
         Column("user_id", "character varying(100)"),
-        Column("created_at", MOMENT),
-        Column("updated_at", MOMENT),
+        Column("created_at", MOMENT, default="now()"),
+        Column("updated_at", MOMENT, default="now()"),
     ),
     INTERACTIONS: _named(
-        Column("id", "uuid", not_null=True),
+        Column("id", "uuid", not_null=True, default="gen_random_uuid()"),
         Column("session_id", "uuid", not_null=True),
         Column("prompt", "text", not_null=True),
         Column("response", "text", not_null=True),
         Column("model_used", "character varying(50)"),
         Column("tokens_used", "integer"),
-        Column("created_at", MOMENT),
+        Column("created_at", MOMENT, default="now()"),
     ),
 }
 FOREIGN_KEY = Constraint(
