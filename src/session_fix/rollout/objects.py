@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -19,6 +20,7 @@ from session_fix.rollout.wanted import TABLES
 Objects = Mapping[str, str]  # the name of an object, such as "column ai_sessions.id", to its definition
 
 OURS = "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public') AND c.relname = ANY(%(tables)s)"
+LONGEST = 2**31
 ROLES = ("anon", "authenticated", "service_role")
 QUERIES = (
     f"""SELECT 'table ' || c.relname,
@@ -87,14 +89,49 @@ def fingerprint(objects: Objects) -> str:
 def difference(found: Objects, wanted: Objects, *, exact: bool = True) -> dict[str, tuple[str | None, str | None]]:
     """Return what differs, by object: the definition that is found and the one that is wanted, None where it is not.
 
-    Unless ``exact``, a constraint that was validated is as good as one that is NOT VALID: no revision undoes that.
+    Unless ``exact``, what serves as well does not differ: a constraint that was validated where one is NOT VALID, since
+    no revision undoes that, and a column that holds more or has a default of its own.
     """
     pairs = {name: (found.get(name), wanted.get(name)) for name in sorted(found.keys() | wanted.keys())}
-    return {name: (has, wants) for name, (has, wants) in pairs.items() if not _agree(has, wants, exact=exact)}
+    return {name: (has, wants) for name, (has, wants) in pairs.items() if not _agree(name, has, wants, exact=exact)}
 
 
-def _agree(found: str | None, wanted: str | None, *, exact: bool) -> bool:
-    return found == wanted or (not exact and wanted == f"{found} NOT VALID")
+def _agree(name: str, found: str | None, wanted: str | None, *, exact: bool) -> bool:
+    if found == wanted:
+        return True
+    if exact or found is None or wanted is None:
+        return False
+    return _serves(found, wanted) if name.startswith("column ") else wanted == f"{found} NOT VALID"
+
+
+COLUMN = re.compile(
+    r"(?P<type>.*?)(?P<not_null> NOT NULL)?(?P<made> GENERATED| IDENTITY)?(?: DEFAULT (?P<default>.*))?"
+)
+
+
+def _serves(found: str, wanted: str) -> bool:
+    """Say whether a column takes and gives back all that the wanted one does, whoever names it or not."""
+    has, wants = (COLUMN.fullmatch(text) for text in (found, wanted))
+    if not has or not wants or has["made"] != wants["made"]:
+        return False
+    if wants["default"] and has["default"] != wants["default"]:
+        return False
+    if has["not_null"] != wants["not_null"] and (wants["not_null"] or not has["default"]):
+        return False
+    return has["type"] == wants["type"] or holds(has["type"], wants["type"])
+
+
+def holds(found: str, wanted: str) -> bool:
+    """Say whether one type holds every value of another, and shows it as the other does.
+
+    >>> holds("text", "character varying(50)"), holds("character varying(20)", "character varying(50)")
+    (True, False)
+    """
+    if wanted == "integer":
+        return found in ("bigint", "numeric")
+    length = re.fullmatch(r"character varying\((\d+)\)|text", wanted)
+    has = re.fullmatch(r"character varying(?:\((\d+)\))?|text", found)
+    return bool(length and has and int(has[1] or LONGEST) >= int(length[1] or LONGEST))
 
 
 @cache
