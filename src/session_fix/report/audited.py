@@ -21,28 +21,28 @@ def text(audit: Audit) -> str:
     """Return the findings as a table, what could not be seen, and what it comes to."""
     facts = audit.facts
     lines = [
-        *_wrapped(f"{facts.database}, read as {facts.role}, PostgreSQL {facts.version}", ""),
+        *wrapped(f"{facts.database}, read as {facts.role}, PostgreSQL {facts.version}", ""),
         "",
         f"{'severity':8}  {'how many':>10}  finding",
         *(line for finding in audit.findings for line in _rows(finding)),
     ]
     if facts.unseen:
         lines += ["", "not seen:"]
-        lines += [line for one in facts.unseen for line in _wrapped(f"{one.what}: {one.why}", "  ")]
+        lines += [line for one in facts.unseen for line in wrapped(f"{one.what}: {one.why}", "  ")]
     return "\n".join([*lines, "", _sum(audit)])
 
 
 def _rows(finding: Finding) -> Iterator[str]:
     number = "" if finding.count is None else f"{'' if finding.exact else '~'}{finding.count:,}"
-    first, *rest = _wrapped(finding.what, " " * INDENT)
+    first, *rest = wrapped(finding.what, " " * INDENT)
     yield f"{finding.severity:8}  {number:>10}  {first.strip()}"
     yield from rest
     if finding.todo:
-        yield from _wrapped(f"-> {finding.todo}", " " * INDENT)
-    yield from _wrapped(f"[{finding.id}]", " " * INDENT)
+        yield from wrapped(f"-> {finding.todo}", " " * INDENT)
+    yield from wrapped(f"[{finding.id}]", " " * INDENT)
 
 
-def _wrapped(what: str, indent: str) -> list[str]:
+def wrapped(what: str, indent: str) -> list[str]:
     """Return lines of at most the width; a name in the database may hold what a terminal would obey."""
     return textwrap.wrap(
         clean(what), WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
