@@ -21,20 +21,22 @@ def upgrade() -> None:
         sa.Column("user_id", sa.String(100)),
         sa.Column("created_at", sa.TIMESTAMP()),
         sa.Column("updated_at", sa.TIMESTAMP()),
+        schema="public",
     )
     op.create_table(
         "ai_interactions",
         sa.Column("id", UUID(), primary_key=True),
-        sa.Column("session_id", UUID(), sa.ForeignKey("ai_sessions.id"), nullable=False),
+        sa.Column("session_id", UUID(), sa.ForeignKey("public.ai_sessions.id"), nullable=False),
         sa.Column("prompt", sa.Text(), nullable=False),
         sa.Column("response", sa.Text(), nullable=False),
         sa.Column("model_used", sa.String(50)),
         sa.Column("tokens_used", sa.Integer()),
         sa.Column("created_at", sa.TIMESTAMP()),
+        schema="public",
     )
 
 
 def downgrade() -> None:
     """Drop both tables, child first."""
-    op.drop_table("ai_interactions")
-    op.drop_table("ai_sessions")
+    op.drop_table("ai_interactions", schema="public")
+    op.drop_table("ai_sessions", schema="public")

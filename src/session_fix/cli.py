@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 import session_fix
-from session_fix import cli_explore, cli_rollout
+from session_fix import cli_explore, cli_migrate, cli_rollout
 from session_fix import settings as settings_module
 from session_fix.cli_options import EXIT_CODES, check_reports, stack_options, write_report
 from session_fix.errors import SessionFixError, UsageError
@@ -218,6 +218,7 @@ def cache(action: str, json_file: str | None) -> None:
 cli.add_command(cli_explore.explore)
 cli.add_command(cli_explore.rerun)
 cli.add_command(cli_rollout.audit)
+cli.add_command(cli_migrate.migrate)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The commands of ``session-fix migrate``, one a module."""
