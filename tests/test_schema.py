@@ -7,6 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 from session_fix import folders, schema
+from session_fix.rollout import wanted
 from session_fix.servers import embedded
 
 COLUMNS = [
@@ -50,6 +51,7 @@ GRANTS = f"""
     ORDER BY 1, 2, 3
 """  # noqa: S608  put together from the constant above
 RIGHTS = ("DELETE", "INSERT", "SELECT", "UPDATE")
+HEAD = wanted.revisions()[-1]
 FOUR = [(table, "service_role", right) for table in sorted(schema.TABLES) for right in RIGHTS]
 
 
@@ -119,14 +121,53 @@ def test_a_plain_postgresql_has_none_of_the_roles():
     """Roles belong to the server, so this takes a new one: the migrations apply there as well."""
     with embedded.start() as (server, _):
         params = server.admin | {"dbname": "postgres"}
-        assert schema.migrate(params) == "0002_api_grants"
+        assert schema.migrate(params) == HEAD
         with psycopg.connect(**params) as connection:
             assert connection.execute(GRANTS).fetchall() == []
             assert connection.execute("SELECT to_regrole('service_role')").fetchone() == (None,)
 
 
+def test_a_row_that_says_little_is_completed_by_the_server(database):
+    """Whoever writes SQL by hand need not think of an id, nor of the time."""
+    database.rows("INSERT INTO ai_sessions (user_id) VALUES ('somebody')")
+    database.rows("INSERT INTO ai_interactions (session_id, prompt, response) SELECT id, 'p', 'r' FROM ai_sessions")
+    ((complete,),) = database.rows("SELECT s.id IS NOT NULL AND s.created_at = s.updated_at FROM ai_sessions s")
+    assert complete
+    ((complete,),) = database.rows("SELECT id IS NOT NULL AND created_at IS NOT NULL FROM ai_interactions")
+    assert complete
+
+
+@pytest.mark.parametrize("columns", ["created_at", "updated_at"])
+def test_infinity_is_refused(database, columns):
+    """Python cannot read it."""
+    with pytest.raises(psycopg.errors.CheckViolation):
+        database.rows(f"INSERT INTO ai_sessions ({columns}) VALUES ('infinity')")  # noqa: S608
+
+
+def test_updated_at_follows_an_update_and_believes_who_sets_it(database):
+    """The fix that ships does not touch it; a repair puts old values back."""
+    old = "2020-01-01 00:00:00+00"
+    database.rows("INSERT INTO ai_sessions (created_at, updated_at) VALUES (%s, %s)", old, old)
+    database.rows("UPDATE ai_sessions SET user_id = 'somebody'")
+    assert database.rows("SELECT updated_at > created_at FROM ai_sessions") == [(True,)]
+    database.rows("UPDATE ai_sessions SET updated_at = %s", old)
+    assert database.rows("SELECT updated_at = created_at FROM ai_sessions") == [(True,)]
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+def test_a_browser_that_was_granted_too_much_still_sees_no_row(database, role):
+    """That is what row level security is for, where grants are no longer."""
+    database.rows("INSERT INTO ai_sessions (user_id) VALUES ('somebody')")
+    database.rows(f"GRANT ALL ON ai_sessions TO {role}")
+    with database.connect() as connection:
+        connection.execute(f"SET ROLE {role}")
+        assert connection.execute("SELECT count(*) FROM ai_sessions").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("INSERT INTO ai_sessions (user_id) VALUES ('me')")
+
+
 def test_going_down_takes_the_grants_and_then_the_tables(alembic, empty):
-    """Each step back undoes its own revision and no more."""
+    """Back at the first revision, the tables are as they were then; before it there are none."""
     alembic(command.upgrade, "head")
     alembic(command.downgrade, "0001_baseline")
     assert empty.rows(GRANTS) == []
@@ -153,4 +194,4 @@ def test_a_version_that_is_not_ours_is_not_believed(alembic, empty):
     alembic(command.upgrade, "head")
     empty.rows("INSERT INTO alembic_version VALUES ('0001_baseline')")
     with pytest.raises(schema.MigrationIncompleteError, match="0001_baseline"):
-        schema._verify(empty.params, "0002_api_grants")  # noqa: SLF001  alembic itself would stop at two heads
+        schema._verify(empty.params, HEAD)  # noqa: SLF001  alembic itself would stop at two heads
