@@ -20,6 +20,10 @@ from session_fix.servers import embedded
 TIMEOUT_S = 120.0
 LOCK_TIMEOUT_MS = 5_000
 LAST_LINES = 5
+OF_SCHEMA = (
+    *("--schema-only", "--schema=public", "--no-owner", "--no-security-labels", "--no-tablespaces"),
+    *("--no-comments", "--no-publications", "--no-subscriptions"),
+)
 ROLES = """
 SELECT DISTINCT rolname::text FROM pg_shdepend JOIN pg_roles ON pg_roles.oid = refobjid
 WHERE refclassid = 'pg_authid'::regclass AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -87,6 +91,43 @@ def read(archive: Path, origin: Origin, params: Mapping[str, str], *, foreign: b
     except (psycopg.Error, OSError) as error:
         raise ArchiveError(f"It could not be read back: {error}") from error
     return missing
+
+
+def write_schema(params: Mapping[str, str], archive: Path) -> Origin:
+    """Write the definitions in the schema public of somebody's database to a new file, and no row.
+
+    It only reads, and waits for nobody for long. Raises ``ArchiveError``.
+    """
+    try:
+        with _connect(params) as connection:
+            roles = tuple(role for (role,) in connection.execute(ROLES))
+            origin = Origin(connection.info.server_version // 10_000, connection.info.user, roles)
+    except psycopg.Error as error:
+        raise ArchiveError(f"The server does not let us read it: {error.sqlstate or type(error).__name__}") from None
+    options = ("--format=custom", f"--file={archive}", f"--lock-wait-timeout={LOCK_TIMEOUT_MS}")
+    _run("pg_dump", origin, params, *options, *OF_SCHEMA)
+    return origin
+
+
+def read_schema(archive: Path, origin: Origin, params: Mapping[str, str]) -> str:
+    """Read what ``write_schema`` wrote into an empty database, as much as the server knows; return what it refused.
+
+    Extensions of the other server may not be there: who asked looks at whether what counts has come. Its roles are
+    made. Raises ``ArchiveError`` where nothing could be read.
+    """
+    try:
+        with _connect(params) as connection:
+            there = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
+            for role in sorted({*origin.roles} - there):
+                connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+    except psycopg.Error as error:
+        raise ArchiveError(f"It could not be read back: {error}") from error
+    try:
+        with archive.open("rb") as content:
+            _run("pg_restore", origin, params, "--no-owner", stdin=content)
+    except ArchiveError as error:
+        return str(error)
+    return ""
 
 
 def _connect(params: Mapping[str, str]) -> psycopg.Connection:

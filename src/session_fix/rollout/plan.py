@@ -40,8 +40,9 @@ class Step:
     """One step. ``id`` is its revision's, or says what it does where it belongs to none.
 
     ``before`` and ``after`` are the Alembic versions around it, "" for none. ``notes`` are the statements that write
-    ``after``. ``predicted`` and ``measured`` are locks that it holds until its transaction ends. ``rewrites`` and
-    ``scans`` name relations, as measured. ``lock_timeout_ms`` is 0 for a CONCURRENTLY statement,
+    ``after``. ``predicted`` and ``measured`` are the strongest lock on each table of before that it holds until its
+    transaction ends. ``rewrites`` and ``scans`` name relations, as measured where that was done.
+    ``lock_timeout_ms`` is 0 for a CONCURRENTLY statement,
     which one would leave half done. ``resumes`` says what a rerun does after a kill. ``down`` are the statements that
     undo it, ``hazards`` the names of what has to be allowed.
     """
@@ -81,13 +82,17 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The steps in order. ``direction`` is up or down, ``target`` the revision to reach, ``made_at`` in ISO 8601."""
+    """The steps in order. ``direction`` is up or down, ``target`` the revision to reach, ``made_at`` in ISO 8601.
+
+    ``measured_on`` is the server of the copy on which the steps were measured, "" where they were not.
+    """
 
     direction: str
     target: str
     made_at: str
     binding: Binding
     steps: tuple[Step, ...]
+    measured_on: str = ""
 
     @property
     def hazards(self) -> tuple[str, ...]:
