@@ -5,6 +5,9 @@ from __future__ import annotations
 import click
 
 from session_fix.commands.export import export
+from session_fix.commands.plan import plan
+from session_fix.commands.status import status
+from session_fix.commands.verify import verify
 
 
 @click.group()
@@ -12,4 +15,5 @@ def migrate() -> None:
     """Roll the schema out, or hand it to a tool that does."""
 
 
-migrate.add_command(export)
+for command in (export, plan, status, verify):
+    migrate.add_command(command)

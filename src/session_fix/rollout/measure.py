@@ -196,12 +196,13 @@ def _measured(step: Step, runner: psycopg.Connection, observer: psycopg.Connecti
     runner.execute(FLUSH)
     after = _relations(observer)
     locks = [Lock(spelled(mode), before[oid].name) for oid, mode in held if oid in before and before[oid].is_table]
-    there = {oid: (was, after[oid]) for oid, was in before.items() if oid in after}
+    now_named = {relation.name: relation for relation in after.values()}  # an index that is built anew has another OID
+    pairs = [(was, now_named[was.name]) for was in before.values() if was.name in now_named]
     return dataclasses.replace(
         step,
         measured=predict.strongest(locks),
-        rewrites=tuple(sorted(now.name for was, now in there.values() if was.file != now.file)),
-        scans=tuple(sorted(now.name for was, now in there.values() if was.scans != now.scans)),
+        rewrites=tuple(sorted(now.name for was, now in pairs if was.file != now.file)),
+        scans=tuple(sorted(now.name for was, now in pairs if was.scans != now.scans)),
     )
 
 
