@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from session_fix.commands.apply import apply
 from session_fix.commands.export import export
 from session_fix.commands.plan import plan
+from session_fix.commands.rollback import rollback
 from session_fix.commands.status import status
 from session_fix.commands.verify import verify
 
@@ -15,5 +17,5 @@ def migrate() -> None:
     """Roll the schema out, or hand it to a tool that does."""
 
 
-for command in (export, plan, status, verify):
+for command in (status, plan, apply, verify, rollback, export):
     migrate.add_command(command)

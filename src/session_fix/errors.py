@@ -12,7 +12,8 @@ SessionFixError
 ├── RolloutError                the database that a rollout is for
 │   ├── RolloutRefusedError     it is not one that this may be done to; nothing was changed              exit 2
 │   ├── RolloutBusyError        others hold what a step needs; what was done is kept, a rerun goes on     exit 3
-│   └── StepFailedError         the database refused a step; what was done before it is kept             exit 1
+│   ├── StepFailedError         the database refused a step; what was done before it is kept             exit 1
+│   └── RolloutInterruptedError somebody stopped it; what was done is kept, a rerun goes on            exit 130
 ├── ServerChangedError          a test changed the server that all tests share: it has to undo that  exit 3
 ├── UnnoticedTracesError        a test left something that was noticed too late: isolate it by a clone    exit 3
 ├── MigrationIncompleteError    alembic reported success over a schema that is not there             exit 3
@@ -80,6 +81,12 @@ class StepFailedError(RolloutError):
     """The database refused a step; the message holds the SQLSTATE and what to do, never a row."""
 
     exit_code = 1
+
+
+class RolloutInterruptedError(RolloutError):
+    """A rollout was stopped by a signal; the message says where the database is."""
+
+    exit_code = 130
 
 
 class ServerChangedError(SessionFixError):

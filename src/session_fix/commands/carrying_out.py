@@ -1,0 +1,116 @@
+"""What ``apply`` and ``rollback`` have in common: their options, their progress, and how they are interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from session_fix.cli_options import write_report
+from session_fix.progress import Progress
+
+if TYPE_CHECKING:
+    from session_fix.rollout.happening import Event
+    from session_fix.rollout.plan import Plan
+
+OPTIONS = (
+    click.option(
+        "--dsn-variable",
+        "variable",
+        metavar="NAME",
+        default="SESSION_FIX_DSN",
+        show_default=True,
+        help="Environment variable that holds the database's DSN.",
+    ),
+    click.option("--allow-remote", is_flag=True, help="Let the database be on another machine."),
+    click.option("--database", "typed", metavar="NAME", default="", help="Its name, where it looks like production."),
+    click.option(
+        "--patience",
+        "patience_s",
+        metavar="SECONDS",
+        type=click.FloatRange(0, 86_400),
+        default=600.0,
+        show_default=True,
+        help="How long to wait for another rollout, or for a lock.",
+    ),
+    click.option(
+        "--tries",
+        type=click.IntRange(1, 100_000),
+        default=100,
+        show_default=True,
+        help="How often to try a step that others are in the way of.",
+    ),
+    click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write JSON here."),
+)
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that both have."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def carry_out(
+    plan: Plan,
+    params: Mapping[str, str],
+    *,
+    allowed: tuple[str, ...],
+    typed: str,
+    patience_s: float,
+    tries: int,
+    json_file: str | None,
+) -> None:
+    """Apply a plan, show how far it is, and print how it went. Raises what ``apply.apply`` raises."""
+    from session_fix.report import applied as report  # noqa: PLC0415  `--help` should not wait for it
+    from session_fix.rollout import apply as applying  # noqa: PLC0415
+    from session_fix.rollout.retrying import Ramp  # noqa: PLC0415
+
+    with _terminated_as_interrupted():
+        applied = applying.apply(
+            plan, params, allowed=allowed, typed=typed, ramp=Ramp(tries=tries, patience_s=patience_s), on=Shown()
+        )
+    if json_file:
+        write_report(json_file, json.dumps(report.as_json(applied), indent=1))
+    click.echo(report.text(applied))
+
+
+class Shown:
+    """Prints what happens, a line each: a rollout is watched, and its lines are read again afterwards."""
+
+    def __init__(self) -> None:
+        self._console = Progress().console
+
+    def __call__(self, event: Event) -> None:
+        """Print it."""
+        from session_fix.rollout.happening import Begun, Done, Said, Waiting  # noqa: PLC0415  see above
+
+        match event:
+            case Begun(step, number, of):
+                line = f"Step {number} of {of}: {step.id}, {step.kind} ..."
+            case Waiting():
+                line = f"  waiting: {event}"
+            case Said(text):
+                line = f"  {text}"
+            case Done():
+                line = f"  done in {event.seconds:.2f} s" + (f", {event.tries} tries" if event.tries > 1 else "")
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM do for the block what Ctrl-C does: the step is cancelled, and what is done is said."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
