@@ -12,7 +12,7 @@ from session_fix.errors import MigrationIncompleteError, RolloutError, RolloutIn
 from session_fix.rollout import binding, indexes, journal, lock, objects, preflight, revisions, sessions, target
 from session_fix.rollout.happening import Begun, Done, Listener, Said, Waiting, nobody
 from session_fix.rollout.performing import Performer, Repair, noted
-from session_fix.rollout.plan import Kind, Plan
+from session_fix.rollout.plan import Kind, Plan, Step
 from session_fix.rollout.preflight import Place
 from session_fix.rollout.retrying import Ramp
 from session_fix.rollout.wanted import INTERACTIONS, SESSIONS
@@ -62,39 +62,45 @@ def apply(
                 with suppress(psycopg.Error):  # a role that may not look has been said to be none by now
                     checks += preflight.of_state(connection, plan)[0]
                 preflight.refuse_unless(checks)
-        with lock.held(params, patience_s=ramp.patience_s, on=on) as held:
-            return _under_lock(plan, params, held=held, ramp=ramp, repairs=repairs, on=on)
+            with lock.held(params, patience_s=ramp.patience_s, on=on) as held:
+                checks, place = preflight.of_state(connection, plan)
+                preflight.refuse_unless(checks)
+                pending = _pending(connection, plan, place, on)
+                connection.close()
+                performer = Performer(params, plan, held=held, ramp=ramp, repairs=repairs, on=on)
+                return _performed(performer, plan, params, place, pending, on)
     except KeyboardInterrupt:
         raise RolloutInterruptedError(f"Interrupted. {_where(plan, params)}") from None
     except psycopg.Error as error:
         raise target.unreadable(error, params) from None
 
 
-def _under_lock(
+def _pending(connection: psycopg.Connection, plan: Plan, place: Place, on: Listener) -> list[tuple[int, Step]]:
+    """Return the steps that are not done yet, with their numbers."""
+    behind = journal.done(connection, plan)
+    pending = [
+        (number, step)
+        for number, step in enumerate(plan.steps[place.behind :], start=place.behind + 1)
+        if not (step.kind is Kind.REPAIR and number in behind)
+    ]
+    if pending and (old := preflight.waited_for(connection, plan)):
+        on(Waiting("an index will wait for transactions that are older than a minute", old))
+    return pending
+
+
+def _performed(
+    performer: Performer,
     plan: Plan,
     params: Mapping[str, str],
-    *,
-    held: lock.Held,
-    ramp: Ramp,
-    repairs: Mapping[str, Repair],
+    place: Place,
+    pending: Sequence[tuple[int, Step]],
     on: Listener,
 ) -> Applied:
-    with sessions.opened(params, "preflight") as connection:
-        checks, place = preflight.of_state(connection, plan)
-        preflight.refuse_unless(checks)
-        behind = journal.done(connection, plan)
-        pending = [
-            (number, step)
-            for number, step in enumerate(plan.steps[place.behind :], start=place.behind + 1)
-            if not (step.kind is Kind.REPAIR and number in behind)
-        ]
-        if pending:
-            if old := preflight.waited_for(connection, plan):
-                on(Waiting("an index will wait for transactions that are older than a minute", old))
-            journal.begin(connection, plan, place.at_begin)
     done = []
     try:
-        with closing(Performer(params, plan, held=held, ramp=ramp, repairs=repairs, on=on)) as performer:
+        with closing(performer):
+            if pending:
+                performer.begin(place.at_begin)
             for number, step in pending:
                 on(Begun(step, number, len(plan.steps)))
                 done.append(performer.perform(step))
@@ -109,7 +115,7 @@ def _under_lock(
 
 def _reload(params: Mapping[str, str]) -> None:
     """Have the data API read the schema anew, after a part of the steps as after all of them."""
-    with suppress(psycopg.Error, SessionFixError), sessions.opened(params, "steps") as connection:
+    with suppress(psycopg.Error, SessionFixError), sessions.opened(params, "reload") as connection:
         connection.execute(RELOAD)
 
 

@@ -35,21 +35,24 @@ def drift(found: objects.Objects, version: str, roles: frozenset[str]) -> Drift:
 
 def unexplained(now: Drift, *, at_begin: Drift, plan: Plan) -> list[str]:
     """Return the objects that differ now and neither did when the plan was begun nor are half-built by its steps."""
-    half_built = {
-        indexes.wanted(statement).object
+    indices = [
+        indexes.wanted(statement)
         for step in plan.steps
         if step.kind is Kind.CONCURRENTLY
         for statement in step.statements
-    }
+    ]
     return [
         name
         for name, (has, _) in now.items()
-        if not (name in at_begin and at_begin[name][0] == has) and not _half_built(name, has, half_built)
+        if not (name in at_begin and at_begin[name][0] == has) and not any(_of(one, name, has) for one in indices)
     ]
 
 
-def _half_built(name: str, has: str | None, half_built: set[str]) -> bool:
-    return name in half_built and (has is None or has.endswith(" INVALID"))
+def _of(index: indexes.Wanted, name: str, has: str | None) -> bool:
+    """Say whether an object is this index: gone, half-built, or built by a server whose client is gone."""
+    kind, _, rest = name.partition(" ")
+    is_it = kind == "index" and rest.rpartition(".")[2] == index.name
+    return is_it and (has is None or has.endswith(" INVALID") or has == index.definition)
 
 
 def remaining(now: Drift, *, at_begin: Drift, complete: bool) -> tuple[list[str], list[str]]:

@@ -38,11 +38,6 @@ class Wanted:
     table: str
     definition: str
 
-    @property
-    def object(self) -> str:
-        """Its name in ``objects.read()``."""
-        return f"index {self.table}.{self.name}"
-
 
 @dataclass(frozen=True, slots=True)
 class Index:

@@ -59,6 +59,10 @@ class Performer:
         if self._session:
             self._session.close()
 
+    def begin(self, drift: journal.Drift) -> None:
+        """Note in the journal that the plan was begun, and what differed from the migrations then."""
+        journal.begin(self.session(sessions.BRIEF_MS, sessions.BRIEF_MS), self._plan, drift)
+
     def session(self, lock_timeout_ms: int, statement_timeout_ms: int) -> psycopg.Connection:
         """Return the session for steps, with these timeouts in force."""
         timeouts = (lock_timeout_ms, statement_timeout_ms)

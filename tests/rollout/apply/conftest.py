@@ -1,11 +1,13 @@
 """Plans made from the revisions alone, for the databases of these tests."""
 
+import importlib.util
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from session_fix import schema
 from session_fix.rollout import apply as applying
 from session_fix.rollout import objects, revisions
 from session_fix.rollout.plan import Binding, Kind, Plan, Step
@@ -49,7 +51,7 @@ def step(revision, *, up, lock_timeout_ms=10):
     )
 
 
-def planned(params, target=HEAD, **options):
+def plan_between(params, target=HEAD, **options):
     """Return the plan from where the database is to a revision, "" for the time before the first."""
     bound = binding(params)
     at = IDS.index(bound.versions[0]) if bound.versions else 0
@@ -76,16 +78,26 @@ def empty(session_fix_stack):
     databases.drop(database)
 
 
-@pytest.fixture
-def at(empty):
-    """Return a function that migrates the empty database to a revision by Alembic, and returns it."""
+@pytest.fixture(scope="session")
+def migrated():
+    """Return a function that migrates an empty database to a revision, and returns it; faster than Alembic would."""
 
-    def migrate(revision):
-        if revision:
-            schema.migrate(empty.params, to=revision)
-        return empty
+    def migrate(database, revision):
+        with database.connect(autocommit=True) as connection:
+            connection.execute("SET TimeZone TO 'UTC'")
+            for one in revisions.chain()[: IDS.index(revision)]:
+                with nullcontext() if one.up.concurrently else connection.transaction():
+                    for statement in (*one.up.statements, *one.up.notes):
+                        connection.execute(statement)
+        return database
 
     return migrate
+
+
+@pytest.fixture
+def at(empty, migrated):
+    """Return a function that migrates the empty database to a revision, and returns it."""
+    return lambda revision: migrated(empty, revision)
 
 
 @pytest.fixture
@@ -102,3 +114,47 @@ def applied(events):
         return applying.apply(plan, database.params, on=events.append, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def plan_to():
+    """Return a function that makes the plan from where the database at libpq parameters is to a revision."""
+    return plan_between
+
+
+@pytest.fixture
+def planned():
+    """Return a function that makes the plan from where a database is to a revision, "" for before the first."""
+    return lambda database, target=HEAD, **options: plan_between(database.params, target, **options)
+
+
+@pytest.fixture
+def schema_of():
+    """Return a function that reads a database's schema."""
+
+    def read(database):
+        with database.connect() as connection:
+            return objects.read(connection)
+
+    return read
+
+
+@pytest.fixture
+def state_of(schema_of):
+    """Return a function that returns all of a database that a rollout writes."""
+
+    def look(database):
+        versions = "SELECT to_regclass('alembic_version')::text, to_regnamespace('session_fix')::text"
+        found = database.rows(versions)
+        return found, database.rows("SELECT * FROM alembic_version") if found[0][0] else [], schema_of(database)
+
+    return look
+
+
+@pytest.fixture
+def load_pooler():
+    """Return the class of a pooler in transaction mode."""
+    spec = importlib.util.spec_from_file_location("pooling", Path(__file__).with_name("pooling.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.TransactionPooler
