@@ -1,10 +1,13 @@
 """Interactions whose session is not stored get it: created with the first of them, updated with the last.
 
-Nothing is deleted. On a large table run ``session-fix repair`` before, which does the same in batches; then nothing is
-left to do here. The foreign key of 0008_foreign_key_not_valid lets no new orphan in.
-Blocks, up: whoever creates one of these sessions at the same moment waits for it. Down: nothing; the interactions need
-their sessions.
+Nothing is deleted. These are the statements of ``session-fix repair``, for what that left; on a large table run it
+before, it goes in batches. The foreign key of 0008_foreign_key_not_valid lets no new orphan in. What is stored stands
+in ``session_fix.repair_journal``.
+Blocks, up: whoever creates one of these sessions at the same moment, or deletes one of these interactions, waits for
+it. Down: nothing; the interactions need their sessions.
 """
+
+from pathlib import Path
 
 from alembic import op
 
@@ -13,16 +16,20 @@ down_revision = "0008_foreign_key_not_valid"
 branch_labels = None
 depends_on = None
 
+SQL = {file.stem: file.read_text(encoding="utf-8") for file in (Path(__file__).parents[1] / "repair").glob("*.sql")}
+NEEDED = ("picked", "noted", "digest", "journal", "create")
+
 
 def upgrade() -> None:
-    """Store the sessions that are missing."""
-    op.execute("""
-INSERT INTO public.ai_sessions (id, created_at, updated_at)
-SELECT i.session_id, min(i.created_at), max(i.created_at) FROM public.ai_interactions i
-WHERE NOT EXISTS (SELECT FROM public.ai_sessions s WHERE s.id = i.session_id)
-GROUP BY i.session_id
-ON CONFLICT (id) DO NOTHING
-""")
+    """Pick the sessions that are missing, then store those that still are."""
+    for name in NEEDED:
+        op.execute(SQL[name])
+    op.execute(
+        f"INSERT INTO pg_temp.session_fix_picked (session_id) SELECT DISTINCT session_id FROM ({SQL['orphans']}) o"  # noqa: S608
+    )
+    op.execute("ANALYZE pg_temp.session_fix_picked")
+    op.execute(f"SELECT stored FROM pg_temp.session_fix_create('{revision}')")  # noqa: S608
+    op.execute(SQL["drop"])
 
 
 def downgrade() -> None:

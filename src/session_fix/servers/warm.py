@@ -77,5 +77,6 @@ def _key(version: str, states: Sequence[State]) -> dict[str, object]:
 def _digest(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*.py"))
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in {".py", ".sql"}
     }
