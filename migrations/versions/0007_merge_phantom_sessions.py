@@ -25,7 +25,9 @@ def upgrade() -> None:
     """Pick the phantoms, then lock them and merge those that still are."""
     for name in NEEDED:
         op.execute(SQL[name])
+    op.execute("SET LOCAL enable_nestloop TO off")  # the planner expects few rows, and there may be many
     op.execute(f"INSERT INTO pg_temp.session_fix_picked SELECT * FROM ({SQL['phantoms']}) p WHERE certain")  # noqa: S608
+    op.execute("SET LOCAL enable_nestloop TO DEFAULT")
     op.execute("ANALYZE pg_temp.session_fix_picked")
     op.execute(SQL["guard"])
     op.execute(f"SELECT merged, stored, changed FROM pg_temp.session_fix_merge('{revision}')")  # noqa: S608

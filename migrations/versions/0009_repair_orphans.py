@@ -24,9 +24,11 @@ def upgrade() -> None:
     """Pick the sessions that are missing, then store those that still are."""
     for name in NEEDED:
         op.execute(SQL[name])
+    op.execute("SET LOCAL enable_nestloop TO off")  # the planner expects few rows, and there may be many
     op.execute(
         f"INSERT INTO pg_temp.session_fix_picked (session_id) SELECT DISTINCT session_id FROM ({SQL['orphans']}) o"  # noqa: S608
     )
+    op.execute("SET LOCAL enable_nestloop TO DEFAULT")
     op.execute("ANALYZE pg_temp.session_fix_picked")
     op.execute(f"SELECT stored FROM pg_temp.session_fix_create('{revision}')")  # noqa: S608
     op.execute(SQL["drop"])

@@ -18,6 +18,7 @@ import session_fix
 from session_fix import cli_explore, cli_migrate, cli_rollout
 from session_fix import settings as settings_module
 from session_fix.cli_options import EXIT_CODES, check_reports, stack_options, write_report
+from session_fix.commands import repair as commands_repair
 from session_fix.errors import SessionFixError, UsageError
 from session_fix.progress import Progress
 
@@ -219,6 +220,7 @@ cli.add_command(cli_explore.explore)
 cli.add_command(cli_explore.rerun)
 cli.add_command(cli_rollout.audit)
 cli.add_command(cli_migrate.migrate)
+cli.add_command(commands_repair.repair)
 
 
 def main() -> None:

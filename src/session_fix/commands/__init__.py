@@ -1,1 +1,1 @@
-"""The commands of ``session-fix migrate``, one a module."""
+"""Commands of the rollout, one a module."""

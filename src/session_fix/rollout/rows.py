@@ -119,10 +119,11 @@ SELECT count(*), count(DISTINCT o.session_id), count(u.id) FROM orphans o
 """
 ORPHAN_COUNTS = ("rows/orphans", "rows/orphans/sessions", "rows/orphans/with-phantoms")
 
-# A phantom is what the broken create_session() stores: never used, never touched, and its user_id is a session's id.
-# That is certain where such a session is stored, or interactions name it. Otherwise a user may have a UUID for an id:
-# then the user's other sessions have been used. Joined once for each user_id, of which there are fewer than rows, and
-# compared as bytes, in whatever language the database sorts.
+# A phantom is what the broken create_session() stores: never used, never touched, its own id known to nobody, and its
+# user_id is a session's id. That is certain where such a session is stored, or interactions name it. Otherwise a user
+# may have a UUID for an id: then the user's other sessions have been used. Joined once for each user_id, of which there
+# are fewer than rows, and compared as bytes, in whatever language the database sorts. What a repair takes for a phantom
+# is in migrations/repair/phantoms.sql: the same, row by row.
 SESSION_KINDS = f"""
 WITH used AS (
     SELECT DISTINCT lower(session_id::text COLLATE "C") AS id FROM public.{INTERACTIONS} WHERE session_id IS NOT NULL
@@ -131,8 +132,10 @@ WITH used AS (
         s.created_at IS NOT DISTINCT FROM s.updated_at AS untouched
     FROM public.{SESSIONS} s LEFT JOIN used u ON u.id = lower(s.id::text COLLATE "C")
 ), users AS (
-    SELECT user_id, count(*) FILTER (WHERE untouched AND NOT used) AS rows, bool_or(used OR NOT untouched) AS account
-    FROM sessions WHERE user_id ~ '{UUID}' GROUP BY user_id
+    SELECT s.user_id, count(*) FILTER (WHERE s.untouched AND NOT s.used AND known.id IS NULL) AS rows,
+        bool_or(s.used OR NOT s.untouched) AS account
+    FROM sessions s LEFT JOIN (SELECT DISTINCT user_id AS id FROM sessions) known ON known.id = s.id
+    WHERE s.user_id ~ '{UUID}' GROUP BY s.user_id
 ), named AS (
     SELECT users.*, stored.id IS NOT NULL AS stored, stored.id IS NOT NULL OR asked.id IS NOT NULL AS certain
     FROM users LEFT JOIN (SELECT DISTINCT id FROM sessions) stored ON stored.id = user_id

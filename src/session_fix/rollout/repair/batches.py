@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,7 @@ from psycopg.rows import dict_row
 
 from session_fix.errors import DatabaseUnreadableError, RolloutBusyError, SessionFixError, StepFailedError
 from session_fix.rollout import target
-from session_fix.rollout.repair import statements
-from session_fix.rollout.repair.pace import FIRST_ROWS, TRIES, next_rows, pauses
+from session_fix.rollout.repair import pace, statements
 
 APPLICATION = "session-fix repair"
 OTHERS_ARE_IN_THE_WAY = ("55P03", "40P01", "40001")  # a lock's timeout, a deadlock, a row that went away
@@ -49,42 +48,42 @@ def run(
     connection: psycopg.Connection, call: str, values: tuple[Any, ...], *, of: int, rows: int, batch_ms: float
 ) -> Iterator[Batch]:
     """Work through the list, ``call`` by ``call``, at most ``rows`` at a time; yield what each batch did."""
-    done, size = 0, min(FIRST_ROWS, rows)
+    done, size = 0, min(pace.FIRST_ROWS, rows)
     while done < of:
         upto = min(done + size, of)
         pick = statements.PICK.format(after=done, upto=upto)
         counts, took_ms, retries = _until_it_is_through(connection, pick, call, values)
-        done, size = upto, next_rows(upto - done, took_ms, batch_ms=batch_ms, most=rows)
+        done, size = upto, pace.next_rows(upto - done, took_ms, batch_ms=batch_ms, most=rows)
         yield Batch(counts, took_ms, retries, done)
 
 
 def _until_it_is_through(
     connection: psycopg.Connection, pick: str, call: str, values: tuple[Any, ...]
 ) -> tuple[Mapping[str, Any], float, int]:
-    waits = pauses(random.random)
-    for retries in range(TRIES):
+    waits, retries = pace.pauses(random.random), 0
+    while True:
         began = time.monotonic()
         try:
             with connection.transaction():
                 connection.execute(pick.encode())
                 with connection.cursor(row_factory=dict_row) as cursor:
                     counts = cursor.execute(call.encode(), values).fetchone() or {}
-            return counts, 1000 * (time.monotonic() - began), retries
         except psycopg.Error as error:
             if error.sqlstate not in OTHERS_ARE_IN_THE_WAY or connection.closed:
                 raise
-            pause_s = next(waits, None)
-            if pause_s is None:
+            if (pause_s := next(waits, None)) is None:
                 raise RolloutBusyError(_busy(connection, error.sqlstate)) from None
             time.sleep(pause_s)
-    raise AssertionError("the last try ends in a result or in an error")
+            retries += 1
+        else:
+            return counts, 1000 * (time.monotonic() - began), retries
 
 
 def _busy(connection: psycopg.Connection, sqlstate: str) -> str:
     found = connection.execute(WHO).fetchall()
     named = ", ".join(f"pid {pid} ({name or 'no application_name'}, {age_s} s)" for pid, name, age_s in found)
     return (
-        f"Others hold rows that a batch needs ({sqlstate}), at each of {TRIES} tries. Open transactions: "
+        f"Others hold rows that a batch needs ({sqlstate}), at each of {pace.TRIES} tries. Open transactions: "
         f"{named or 'none any more'}. What was done is kept. Run the same command again to go on."
     )
 
@@ -109,10 +108,3 @@ def _translation(error: psycopg.Error, params: Mapping[str, str]) -> SessionFixE
     return StepFailedError(
         f"The database refused a batch, which was rolled back: {error.sqlstate}, {what}. {todo}".strip()
     )
-
-
-def each(progress: Callable[[int, int | None], None], batches: Iterator[Batch], of: int) -> Iterator[Batch]:
-    """Yield the batches, and tell ``progress`` of each."""
-    for batch in batches:
-        progress(batch.done, of)
-        yield batch

@@ -38,6 +38,7 @@ def look(params: Mapping[str, str], *, phantoms: str = "certain") -> Found:
     """
     with target.reading(params, timeout_s=LOOK_TIMEOUT_S) as (connection, _):
         _check(connection, merging=True, removing=False)
+        connection.execute(statements.BY_HASH)
         row = connection.execute(statements.look(phantoms).encode()).fetchone() or ()
         return Found(*row)
 
@@ -107,11 +108,13 @@ class _Work:
 
     def done(self) -> Repaired:
         """Go through it round by round; return what it came to."""
+        nothing_more = False
         for number in range(ROUNDS + 1):
-            before = self._counts
-            waiting = self._round(only_count=number == ROUNDS)
-            if not self._counts.left or (self._counts.changes == before.changes and not waiting):
+            before, only_count = self._counts.changes, nothing_more or number == ROUNDS
+            waiting = self._round(only_count=only_count)
+            if only_count or not self._counts.left:
                 break
+            nothing_more = self._counts.changes == before and not waiting
             if waiting:
                 time.sleep(PAUSE_S)
         support.drop(self._params, self._connection, self._progress)

@@ -37,6 +37,8 @@ PICK = """
 INSERT INTO pg_temp.session_fix_picked SELECT id, session_id, certain FROM pg_temp.session_fix_work
 WHERE n > {after} AND n <= {upto}
 """
+# The planner guesses that few user_ids are UUIDs; two long lists must not be compared row by row.
+BY_HASH = "SET LOCAL enable_nestloop TO off"
 TO_UNDO = f"""
 SELECT NULL::uuid AS id, session_id, false AS certain FROM {JOURNAL}
 WHERE repair = {{run}} AND undone_at IS NULL GROUP BY session_id
@@ -77,10 +79,12 @@ def prepare(connection: psycopg.Connection) -> None:
 
 def list_work(connection: psycopg.Connection, listing: str) -> int:
     """Write down what there is to do, in place of the last list; return how many rows it has."""
-    connection.execute("DROP TABLE IF EXISTS pg_temp.session_fix_work")
-    made = connection.execute(WORK.replace("{listing}", listing).encode())
-    connection.execute("CREATE UNIQUE INDEX ON pg_temp.session_fix_work (n)")
-    connection.execute("ANALYZE pg_temp.session_fix_work")
+    with connection.transaction():
+        connection.execute(BY_HASH)
+        connection.execute("DROP TABLE IF EXISTS pg_temp.session_fix_work")
+        made = connection.execute(WORK.replace("{listing}", listing).encode())
+        connection.execute("CREATE UNIQUE INDEX ON pg_temp.session_fix_work (n)")
+        connection.execute("ANALYZE pg_temp.session_fix_work")
     return made.rowcount
 
 
