@@ -1,7 +1,8 @@
 """What the data API's roles may do: the service key reads and writes rows, browsers nothing.
 
 Supabase grants nothing on new tables by itself any more, and older projects granted everything, TRUNCATE included; so
-whatever was granted is revoked first. Roles that do not exist (on a plain PostgreSQL) are passed over.
+whatever was granted is revoked first, from PUBLIC as well, which every role is. Roles that do not exist (on a plain
+PostgreSQL) are passed over.
 Blocks, up and down: nothing that reads or writes rows; GRANT and REVOKE only update the catalog.
 Going down takes service_role's rights away; it does not give back what was revoked.
 """
@@ -23,6 +24,7 @@ def _where_role_exists(role: str, *statements: str) -> None:
 
 def upgrade() -> None:
     """Grant the four row operations to service_role, and nothing to anon and authenticated."""
+    op.execute(f"REVOKE ALL ON {TABLES} FROM PUBLIC")
     for role in ("anon", "authenticated"):
         _where_role_exists(role, f"REVOKE ALL ON {TABLES} FROM {role}")
     _where_role_exists(

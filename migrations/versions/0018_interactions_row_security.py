@@ -2,6 +2,7 @@
 
 The grants alone keep browsers out already; this keeps them out when somebody grants too much. TRUNCATE is held back by
 grants only. The owner of the table is not bound by it. Roles that do not exist are passed over.
+Going down revokes what browsers were granted meanwhile: with it turned off, they would get at every row.
 Blocks, up and down: ACCESS EXCLUSIVE on ``ai_interactions`` for the moment that the catalog takes.
 """
 
@@ -26,6 +27,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Turn it off, and drop the policy."""
+    """Turn it off, with nothing granted to browsers, and drop the policy."""
+    for role in ("anon", "authenticated"):
+        op.execute(
+            f"DO $$ BEGIN IF to_regrole('{role}') IS NOT NULL THEN REVOKE ALL ON public.ai_interactions FROM {role}; "
+            "END IF; END $$"
+        )
     op.execute("ALTER TABLE public.ai_interactions DISABLE ROW LEVEL SECURITY")
     op.execute("DROP POLICY IF EXISTS ai_interactions_service_role ON public.ai_interactions")

@@ -6,6 +6,7 @@ import click
 
 from session_fix.commands.apply import apply
 from session_fix.commands.export import export
+from session_fix.commands.option import option
 from session_fix.commands.plan import plan
 from session_fix.commands.rollback import rollback
 from session_fix.commands.status import status
@@ -17,5 +18,5 @@ def migrate() -> None:
     """Roll the schema out, or hand it to a tool that does."""
 
 
-for command in (status, plan, apply, verify, rollback, export):
+for command in (status, plan, apply, verify, rollback, option, export):
     migrate.add_command(command)
