@@ -70,9 +70,10 @@ def test_the_anon_key_is_refused(session_fix_stack, perform, operation):
 
 
 @pytest.mark.parametrize("operation", FOUR)
-def test_a_careless_grant_lets_anon_in(session_fix_stack, perform, database, operation):
-    """The refusal above comes from the grants: with one more of them it is gone, so a rollout's mistake would show."""
+def test_a_careless_grant_and_policy_let_anon_in(session_fix_stack, perform, database, operation):
+    """The refusal above comes from them: with one more of each it is gone, so a rollout's mistake would show."""
     database.rows("GRANT SELECT, INSERT, UPDATE, DELETE ON ai_sessions TO anon")
+    database.rows("CREATE POLICY careless ON ai_sessions TO anon USING (true)")
     answer = perform(operation, session_fix_stack.keys.anon)
     assert answer.status < 300, answer
     assert len(answer.body) == 1

@@ -12,7 +12,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A Supabase project's two keys, and the secret that a PostgREST checks their signatures with."""
+    """A Supabase project's two keys, and the secret that signs tokens, "" where only the project knows it."""
 
     anon: str = field(repr=False)
     service_role: str = field(repr=False)

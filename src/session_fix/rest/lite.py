@@ -24,8 +24,9 @@ CONNECTIONS = 16  # per database: more than any scenario has clients
 
 
 def new_keys() -> Keys:
-    """Return keys for one run, in the form of Supabase's own."""
-    return Keys(f"sb_publishable_{secrets.token_hex(16)}", f"sb_secret_{secrets.token_hex(16)}")
+    """Return keys for one run, in the form of Supabase's own, and the secret that signs its users' tokens."""
+    publishable, secret = (f"sb_{kind}_{secrets.token_hex(16)}" for kind in ("publishable", "secret"))
+    return Keys(publishable, secret, secrets.token_urlsafe(32))
 
 
 @contextmanager
@@ -49,6 +50,7 @@ def start(params: dict[str, str], keys: Keys, *, progress: Progress) -> Iterator
         "databases": DATABASES,
         "publishable_key": keys.anon,
         "secret_key": keys.service_role,
+        "jwt_secret": keys.jwt_secret or secrets.token_urlsafe(32),  # its own default is a published one
         "control_token": control_token,
     }
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "NODE_", "SUPABASE_"))}

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
-import hmac
 import json
 import os
 import secrets
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,29 +18,17 @@ from session_fix import folders
 from session_fix.errors import NoRestError, ProcessEndedError
 from session_fix.processes import guarded
 from session_fix.rest import DIRECT, Endpoint, Keys, Rest
+from session_fix.rest.tokens import token
 from session_fix.servers import docker_container
 
 DEFAULT_IMAGE = "postgrest/postgrest:v16.5"  # what the Supabase CLI 3.1 runs; a fixed release, never "latest"
 PORT = 3000
-LIFETIME_S = 24 * 3600
 
 
 def new_keys() -> Keys:
     """Return keys for one run: tokens for the roles ``anon`` and ``service_role``, and the secret that signs them."""
     secret = secrets.token_urlsafe(32)
-    return Keys(_token("anon", secret), _token("service_role", secret), secret)
-
-
-def _token(role: str, secret: str) -> str:
-    """Return a signed token. Source: RFC 7519, HS256."""
-    claims = {"role": role, "iss": "session-fix", "exp": int(time.time()) + LIFETIME_S}
-    parts = [_base64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
-    signature = hmac.new(secret.encode(), ".".join(parts).encode(), hashlib.sha256).digest()
-    return ".".join([*parts, _base64(signature)])
-
-
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return Keys(token(secret, role="anon"), token(secret, role="service_role"), secret)
 
 
 @contextmanager

@@ -36,10 +36,10 @@ function open(database) {
     url: "",
     postgresOptions: { ...settings.postgres, database, max: settings.connections, onnotice() {} },
   });
-  const { publishable_key, secret_key } = settings;
+  const { publishable_key, secret_key, jwt_secret } = settings;
   return new App({
     connection,
-    auth: { enabled: false, publishable_key, secret_key },
+    auth: { enabled: false, publishable_key, secret_key, jwt_secret },
     options: { server: { admin: false } },
   });
 }
