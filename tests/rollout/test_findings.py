@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from session_fix.rollout import audit, objects, rows, schema_findings, wanted
+from session_fix.rollout import audit, objects, options, rows, schema_findings, wanted
 from session_fix.rollout.found import (
     Column,
     Constraint,
     Count,
+    Definer,
     Facts,
     Index,
     Policy,
@@ -18,6 +19,7 @@ from session_fix.rollout.found import (
     Transaction,
     Trigger,
     Unseen,
+    View,
 )
 
 REVISIONS = wanted.revisions()
@@ -146,6 +148,7 @@ TOUCHED = "ai_sessions.ai_sessions_touch"
 INDEXED = "ai_interactions.ai_interactions_session_id_created_at_idx"
 TWO_COLUMNS = Constraint("both", "p", ("id", "user_id"))
 FOUR = tuple(wanted.RIGHTS["service_role"])
+ANON, BACKEND = frozenset({"anon", "service_role"}), frozenset({"service_role"})
 LONG = Transaction(4711, 3600, "export", "idle in transaction")
 CASES = [
     ("version/none", "problem", replace(HEALTHY, has_versions=False, versions=None)),
@@ -284,6 +287,14 @@ CASES = [
         "warning",
         with_table(SESSIONS, row_security=False, policies=(policy(using="(user_id = 'a'::text)"),)),
     ),
+    ("access/view-definer/public.v", "problem", replace(HEALTHY, views=(View("public.v", roles=ANON),))),
+    (
+        "access/definer-search-path/f() access/definer-open/f()",
+        "problem warning",
+        replace(HEALTHY, definers=(Definer("f()", roles=ANON),)),
+    ),
+    ("access/definer-search-path/f()", "warning", replace(HEALTHY, definers=(Definer("f()", roles=BACKEND),))),
+    ("access/definer-open/f()", "warning", replace(HEALTHY, definers=(Definer("f()", search_path=True, roles=ANON),))),
     ("access/secret-setting", "warning", replace(HEALTHY, settings=("app.jwt_secret",))),
     ("server/read-only", "warning", replace(HEALTHY, settings=("default_transaction_read_only",))),
     ("server/replication-role", "problem", replace(HEALTHY, settings=("session_replication_role",))),
@@ -367,6 +378,28 @@ def test_without_a_version_nothing_is_said_to_be_in_the_way(versions):
     """The schema may be one that is at its newest, and only nobody noted it."""
     found = told(replace(HEALTHY, versions=versions, has_versions=versions is not None))
     assert all(one.startswith("version/") for one in found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"views": (View("public.v", invoker=True, roles=ANON), View("public.w", roles=BACKEND), View("public.x"))},
+        {"definers": (Definer("f()", search_path=True, roles=BACKEND), Definer("g()", search_path=True))},
+    ],
+)
+def test_a_view_or_function_that_opens_nothing_is_no_finding(changes):
+    """A view with its reader's rights shows no more than the table does; what browsers may not use is the backend's."""
+    assert told(replace(HEALTHY, **changes)) == {}
+
+
+def test_what_an_option_grants_is_not_too_much():
+    """As long as its policies are what they should be: they hold back what the grants let through."""
+    option = options.of(options.OWNER_POLICIES)
+    facts = with_rights("authenticated", *FOUR)
+    facts = replace(facts, objects=HEAD | option)
+    assert told(facts) == {}
+    changed = replace(facts, objects=facts.objects | {"policy ai_sessions.ai_sessions_owner": "USING true"})
+    assert "access/right-extra/authenticated/ai_sessions" in told(changed)
 
 
 def test_a_stamp_without_tables_is_told_from_a_database_that_is_behind():

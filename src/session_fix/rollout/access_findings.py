@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from session_fix.rollout import options
 from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Facts, Policy, Table
 from session_fix.rollout.pending import Expected
@@ -33,7 +34,7 @@ def findings(facts: Facts, expected: Expected) -> Iterator[Finding]:
         yield Finding("access/no-usage", PROBLEM, what, "GRANT USAGE ON SCHEMA public TO service_role.")
     for table in facts.tables.values():
         for role in sorted(facts.roles):
-            yield from _rights(table, role)
+            yield from _rights(table, role, by_option=options.rights(facts.objects or {}, table.name, role))
         is_due = table.kind != "v" and all(
             text and "row security" in text for text in expected.may_be(f"table {table.name}")
         )
@@ -43,13 +44,13 @@ def findings(facts: Facts, expected: Expected) -> Iterator[Finding]:
     yield from _settings(facts.settings)
 
 
-def _rights(table: Table, role: str) -> Iterator[Finding]:
+def _rights(table: Table, role: str, *, by_option: frozenset[str]) -> Iterator[Finding]:
     has, wanted = table.rights.get(role, frozenset()), RIGHTS[role]
     if missing := sorted(wanted - has):
         what = f"{role} may not {', '.join(missing)} on {table.name}"
         todo = f"GRANT {', '.join(missing)} ON public.{table.name} TO {role}; revision 0002_api_grants does."
         yield Finding(f"access/right-missing/{role}/{table.name}", PROBLEM, what, todo, len(missing))
-    if extra := sorted(has - wanted):
+    if extra := sorted(has - wanted - by_option):
         what = f"{role} may {', '.join(extra)} on {table.name}, which the migrations do not leave"
         todo = f"REVOKE it from {role}, or from PUBLIC or the role it comes from."
         held_back = table.row_security and set(extra) <= COVERED and not any(map(is_open, table.policies))

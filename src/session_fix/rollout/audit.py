@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from session_fix.rollout import (
     access_findings,
+    definer_findings,
     object_findings,
     pending,
     row_findings,
@@ -47,6 +48,7 @@ def judge(facts: Facts, revisions: Sequence[str]) -> Audit:
         *object_findings.findings(facts, expected),
         *row_findings.findings(facts),
         *access_findings.findings(facts, expected),
+        *definer_findings.findings(facts),
         *server_findings.findings(facts),
     )
     order = list(Severity)

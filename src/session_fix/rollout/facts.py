@@ -8,7 +8,7 @@ from dataclasses import replace
 import psycopg
 
 from session_fix.errors import DatabaseUnreadableError
-from session_fix.rollout import catalog, objects
+from session_fix.rollout import catalog, doors, objects
 from session_fix.rollout.counting import EXACT_BELOW_BYTES, SAMPLE_BYTES, counts
 from session_fix.rollout.found import Facts, Transaction
 from session_fix.rollout.reader import Reader
@@ -131,6 +131,7 @@ def _with_schema(facts: Facts, reader: Reader) -> Facts:
     has_versions = reader.connection.execute(HAS_VERSIONS, (VERSION_TABLE,)).fetchone() is not None
     found = reader.rows(VERSIONS, what="the Alembic version") if has_versions else None
     api_roles = reader.connection.execute(API_ROLES, (list(RIGHTS),)).fetchall()
+    views, definers = doors.read(reader.connection)
     return replace(
         facts,
         tables=tables,
@@ -141,6 +142,8 @@ def _with_schema(facts: Facts, reader: Reader) -> Facts:
         roles=frozenset(role for role, _, _ in api_roles),
         usage=frozenset(role for role, may_use, _ in api_roles if may_use),
         bypass=frozenset(role for role, _, bypasses in api_roles if bypasses),
+        views=views,
+        definers=definers,
         objects=_objects(reader),
     )
 

@@ -91,6 +91,24 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A view that reads our tables; ``invoker``: with its reader's rights. ``roles`` of the data API may use it."""
+
+    name: str
+    invoker: bool = False
+    roles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Definer:
+    """A SECURITY DEFINER function that names our tables. ``roles`` of the data API may call it."""
+
+    name: str
+    search_path: bool = False
+    roles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """How many rows there are of a kind; one that is not ``exact`` is worked out from ``sampled`` rows."""
 
@@ -142,6 +160,8 @@ class Facts:
     roles: frozenset[str] = frozenset()
     usage: frozenset[str] = frozenset()
     bypass: frozenset[str] = frozenset()
+    views: tuple[View, ...] = ()
+    definers: tuple[Definer, ...] = ()
     objects: Mapping[str, str] | None = None
     time_zones: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
