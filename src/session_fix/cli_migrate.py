@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from session_fix.commands.adopt import adopt
 from session_fix.commands.apply import apply
 from session_fix.commands.export import export
 from session_fix.commands.option import option
@@ -18,5 +19,5 @@ def migrate() -> None:
     """Roll the schema out, or hand it to a tool that does."""
 
 
-for command in (status, plan, apply, verify, rollback, option, export):
+for command in (status, plan, adopt, apply, verify, rollback, option, export):
     migrate.add_command(command)

@@ -53,8 +53,7 @@ def plan(
     from session_fix.rollout import hazards, planning, target  # noqa: PLC0415
     from session_fix.rollout import plan as plans  # noqa: PLC0415
 
-    if unknown := [name for name in allowed if name not in hazards.BY_ID]:
-        raise UsageError(f"There is no hazard {', '.join(unknown)}. There are: {', '.join(hazards.BY_ID)}.")
+    hazards.check(allowed)
     if unmeasured and postgres_version:
         raise UsageError("--unmeasured measures on no version: leave --postgres-version out.")
     params = target.params(variable, allow_remote=allow_remote, purpose="a plan may be made for it")

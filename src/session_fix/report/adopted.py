@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from session_fix.report.audited import wrapped
+from session_fix.report.columns import wrapped
 from session_fix.rollout.adoption import Adoption
 from session_fix.rollout.settlement import How
 

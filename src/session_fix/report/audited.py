@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from session_fix.report.messages import clean
+from session_fix.report.columns import wrapped
 from session_fix.rollout.audit import Audit
 from session_fix.rollout.finding import Finding, Severity
 
-WIDTH = 80
 INDENT = 22
 WORDS = {"pass": "nothing to repair", "fail": "something to repair", "inconclusive": "not all could be read"}
 
@@ -40,13 +38,6 @@ def _rows(finding: Finding) -> Iterator[str]:
     if finding.todo:
         yield from wrapped(f"-> {finding.todo}", " " * INDENT)
     yield from wrapped(f"[{finding.id}]", " " * INDENT)
-
-
-def wrapped(what: str, indent: str) -> list[str]:
-    """Return lines of at most the width; a name in the database may hold what a terminal would obey."""
-    return textwrap.wrap(
-        clean(what), WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
-    ) or [indent]
 
 
 def _sum(audit: Audit) -> str:

@@ -13,8 +13,8 @@ from enum import StrEnum
 from session_fix.rollout import adoption_columns, adoption_keys, objects, revisions
 from session_fix.rollout.found import Facts
 from session_fix.rollout.objects import Objects
-from session_fix.rollout.plan import Kind, Step
-from session_fix.rollout.settlement import How, Settlement
+from session_fix.rollout.plan import STAMP, Kind, Step
+from session_fix.rollout.settlement import MOMENTARY_MS, How, Settlement
 from session_fix.rollout.wanted import TABLES
 
 DROPS_FOREIGN_KEY = "adopt-foreign-key-dropped"
@@ -79,11 +79,12 @@ def _stamp(revision: str) -> Step:
         for note in revisions.chain()[0].up.notes
     )
     return Step(
-        id="adopt-stamp",
+        id=STAMP,
         title=f"Alembic notes that the schema is that of {revision}.",
         kind=Kind.TRANSACTION,
         before="",
         after=revision,
         notes=notes,
+        lock_timeout_ms=MOMENTARY_MS,
         resumes="It is done together with its note, or not at all.",
     )

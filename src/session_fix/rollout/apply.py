@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import psycopg
 
 from session_fix.errors import MigrationIncompleteError, RolloutError, RolloutInterruptedError, SessionFixError
-from session_fix.rollout import binding, indexes, journal, lock, objects, preflight, revisions, sessions, target
+from session_fix.rollout import binding, indexes, journal, lock, objects, preflight, revisions, sessions, steps, target
 from session_fix.rollout.happening import Begun, Done, Listener, Said, Waiting, nobody
 from session_fix.rollout.performing import Performer, Repair, noted
-from session_fix.rollout.plan import Kind, Plan, Step
+from session_fix.rollout.plan import Plan, Step
 from session_fix.rollout.preflight import Place
+from session_fix.rollout.repair import repair
 from session_fix.rollout.retrying import Ramp
 from session_fix.rollout.wanted import INTERACTIONS, SESSIONS
 
@@ -23,6 +25,11 @@ ORPHANS = f"""
 SELECT count(*) FROM public.{INTERACTIONS} i
 WHERE NOT EXISTS (SELECT FROM public.{SESSIONS} s WHERE s.id = i.session_id)
 """
+
+REPAIRS: Mapping[str, Repair] = {
+    steps.REPAIR_PHANTOMS: partial(repair, phantoms="certain", orphans="none"),
+    steps.REPAIR_ORPHANS: partial(repair, phantoms="none", orphans="create"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +60,7 @@ def apply(
     ``StepFailedError``, ``RolloutInterruptedError``: what was done is kept, and the same call goes on;
     ``MigrationIncompleteError`` when all is done and the database is not what it should be.
     """
-    ramp, repairs = ramp or Ramp(), repairs or {}
+    ramp, repairs = ramp or Ramp(), REPAIRS if repairs is None else repairs
     try:
         checks = [*preflight.of_plan(plan, allowed=allowed, repairs=repairs), *preflight.of_way(params)]
         with sessions.opened(params, "preflight") as connection:
@@ -81,7 +88,7 @@ def _pending(connection: psycopg.Connection, plan: Plan, place: Place, on: Liste
     pending = [
         (number, step)
         for number, step in enumerate(plan.steps[place.behind :], start=place.behind + 1)
-        if not (step.kind is Kind.REPAIR and number in behind)
+        if not (step.before == step.after and number in behind)  # what notes no version is noted in the journal alone
     ]
     if pending and (old := preflight.waited_for(connection, plan)):
         on(Waiting("an index will wait for transactions that are older than a minute", old))

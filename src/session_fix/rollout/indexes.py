@@ -12,7 +12,8 @@ from session_fix.rollout import target
 from session_fix.rollout.blockers import WHO, Session
 
 CREATE = re.compile(
-    r"CREATE INDEX CONCURRENTLY (?:IF NOT EXISTS )?(?P<name>\w+) ON public\.(?P<table>\w+) (?P<columns>\(.+\))"
+    r"CREATE (?P<unique>UNIQUE )?INDEX CONCURRENTLY "
+    r"(?:IF NOT EXISTS )?(?P<name>\w+) ON public\.(?P<table>\w+) (?P<columns>\(.+\))"
 )
 DROP = re.compile(r"DROP INDEX CONCURRENTLY (?:IF EXISTS )?public\.(?P<name>\w+)")
 INDEXES = """
@@ -26,7 +27,8 @@ SELECT {WHO} FROM pg_stat_activity a
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
     EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.pid = a.pid AND coalesce(p.relid, to_regclass(%s)::oid)
         = to_regclass(%s)::oid)
-    OR a.application_name LIKE %s AND a.state = 'active' AND a.query ~ '^\\s*(CREATE|DROP) INDEX CONCURRENTLY')
+    OR a.application_name LIKE %s AND a.state = 'active'
+        AND a.query ~ '^\\s*(CREATE|CREATE UNIQUE|DROP) INDEX CONCURRENTLY')
 """
 
 
@@ -64,7 +66,8 @@ def wanted(statement: str) -> Wanted:
     """
     if found := CREATE.fullmatch(statement):
         name, table, columns = found["name"], found["table"], found["columns"]
-        return Wanted(name, table, f"CREATE INDEX {name} ON public.{table} USING btree {columns}")
+        kind = found["unique"] or ""
+        return Wanted(name, table, f"CREATE {kind}INDEX {name} ON public.{table} USING btree {columns}")
     if found := DROP.fullmatch(statement):
         return Wanted(found["name"], "", "")
     raise RolloutRefusedError(
@@ -96,7 +99,7 @@ def todo(index: Wanted, found: tuple[Index, ...]) -> Todo:
 
 
 def _renamed(index: Index, name: str) -> str:
-    return re.sub(r'^(CREATE INDEX) ("(?:[^"]|"")+"|\w+) ON', rf"\1 {name} ON", index.definition)
+    return re.sub(r'^(CREATE (?:UNIQUE )?INDEX) ("(?:[^"]|"")+"|\w+) ON', rf"\1 {name} ON", index.definition)
 
 
 def found(connection: psycopg.Connection) -> tuple[Index, ...]:

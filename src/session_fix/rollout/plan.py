@@ -17,6 +17,7 @@ from typing import Any
 from session_fix.errors import UsageError
 
 FORMAT = 1
+STAMP = "adopt-stamp"  # the step of an adoption after which Alembic knows the schema
 
 
 class Kind(StrEnum):
@@ -98,6 +99,11 @@ class Plan:
     def hazards(self) -> tuple[str, ...]:
         """What has to be allowed by name, each once."""
         return tuple(dict.fromkeys(hazard for step in self.steps for hazard in step.hazards))
+
+    @property
+    def adopts(self) -> str:
+        """The revision that a hand-made schema is noted as on the way, "" where there is none."""
+        return next((step.after for step in self.steps if step.id == STAMP), "")
 
     @property
     def hash(self) -> str:

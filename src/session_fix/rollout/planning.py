@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from session_fix.errors import RolloutRefusedError
 from session_fix.progress import SILENT, Progress
-from session_fix.rollout import drift, facts, measure, standing, steps, versions
-from session_fix.rollout.plan import Plan
+from session_fix.rollout import adopting, drift, facts, measure, predict, standing, steps, versions
+from session_fix.rollout import adoption as adoptions
+from session_fix.rollout.adoption import Adoption, State
+from session_fix.rollout.plan import Plan, Step
 from session_fix.rollout.standing import Standing
 from session_fix.rollout.versions import Differences
 from session_fix.servers import Server
 
 UP, DOWN = "up", "down"
+ADOPTION_TIMEOUT_S = 600.0  # of a statement that counts rows
+WHY_NOT = {
+    State.NOTHING: "Neither table is there: there is nothing to adopt. `session-fix migrate plan` creates them.",
+    State.ADOPTED: "Alembic has noted a version here: it is adopted. `session-fix migrate plan` goes on from there.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,57 @@ def made(
         measured_on=told,
     )
     return Made(plan, found, passed_by)
+
+
+def adopted(
+    params: Mapping[str, str],
+    *,
+    measured: bool = True,
+    major: int | None = None,
+    server: Server | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Made, Adoption]:
+    """Return a plan that brings a schema made by hand to head, and what becomes of each difference.
+
+    Where something is in the way, the plan has no steps. Raises ``RolloutRefusedError`` where there is nothing to
+    adopt, and as ``made`` does.
+    """
+    with progress.step("Reading the database, and counting its rows"):
+        found = look(params)
+        seen, adoption = adopting.read(params, timeout_s=ADOPTION_TIMEOUT_S)
+    if why := WHY_NOT.get(adoptions.state(seen)):
+        raise RolloutRefusedError(f"{why} Nothing was changed.")
+    drafts: tuple[Step, ...] = ()
+    told = ""
+    if not adoption.in_the_way:
+        noted = dataclasses.replace(
+            found,
+            binding=dataclasses.replace(found.binding, versions=(adoption.revision,)),
+            objects=versions.promised(adoption.revision, found.roles),
+        )
+        drafts = (*(steps.finished(step, found) for step in _predicted(adoption, found)), *steps.up(noted))
+        if measured:
+            with measure.copied(params, found, major=major, server=server, progress=progress) as copy:
+                drafts = measure.measured(drafts, copy, progress=progress)
+                told = copy.server
+            drafts = tuple(steps.finished(step, found) for step in drafts)
+    plan = Plan(
+        direction=UP,
+        target=versions.named(versions.HEAD),
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        binding=found.binding,
+        steps=drafts,
+        measured_on=told,
+    )
+    return Made(plan, found, {}), adoption
+
+
+def _predicted(adoption: Adoption, found: Standing) -> Iterator[Step]:
+    """Yield the steps of an adoption with what their statements say of locks, each on the schema of before."""
+    schema = predict.Schema(found.objects, found.roles, found.binding.server_version)
+    for step in adoption.steps:
+        told = predict.predicted(step.statements, schema)
+        yield dataclasses.replace(step, predicted=told.locks, rewrites=told.rewrites, scans=told.scans)
 
 
 def look(params: Mapping[str, str]) -> Standing:

@@ -195,6 +195,7 @@ def of_state(connection: psycopg.Connection, plan: Plan) -> tuple[list[Check], P
     found = objects.read(connection)
     known = version == binding.BASE or version in {revision.id for revision in revisions.chain()}
     noted = journal.drift_at_begin(connection, plan)
+    is_unknown = version == binding.BASE and bool(found) and not plan.adopts
     checks = [
         Check(
             "version/one",
@@ -213,13 +214,15 @@ def of_state(connection: psycopg.Connection, plan: Plan) -> tuple[list[Check], P
         ),
         Check(
             "version/noted",
-            "the tables are there, and no version is noted" if version == binding.BASE and found else "",
+            "the tables are there, and no version is noted" if is_unknown else "",
             "`session-fix migrate adopt` finds out which revision they equal, and notes it.",
         ),
     ]
     if not known or behind is None:
         return checks, Place(version, behind or 0, roles, {})
-    drift = binding.drift(found, version, roles)
+    if version == binding.BASE and plan.adopts and noted is not None:
+        return checks, Place(version, behind, roles, noted)  # in the middle of an adoption: nothing is promised yet
+    drift = binding.drift(found, version or plan.adopts, roles)
     if noted is None and versions == plan.binding.versions:
         if objects.fingerprint(found) != plan.binding.fingerprint:
             checks.append(_changed("the schema is not the one that the plan was made for", list(drift), drift))

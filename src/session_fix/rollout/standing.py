@@ -90,7 +90,7 @@ def read(params: Mapping[str, str], *, timeout_s: float = TIMEOUT_S) -> Standing
             ),
             objects=found,
             has_versions=has_versions,
-            roles=frozenset(name for name, _ in connection.execute(API_ROLES, (list(RIGHTS),))),
+            roles=frozenset(name for name, *_ in connection.execute(API_ROLES, (list(RIGHTS),))),
             rights={name: table.rights for name, table in tables.items()},
             time_zones=time_zones(settings, server[0], (*WRITERS, *owners)),
             others=tuple(name for (name,) in others if name not in owners),
