@@ -7,7 +7,7 @@ import pytest
 from session_fix.rollout import estimate, hazards, predict
 from session_fix.rollout.found import Count, Facts, Table, Transaction
 from session_fix.rollout.plan import Binding, Kind, Lock, Step
-from session_fix.rollout.standing import EVERYBODY, Standing
+from session_fix.rollout.standing import Standing
 
 SESSIONS = "public.ai_sessions"
 FACTS = Facts(database="app", role="owner", version="18")
@@ -51,6 +51,11 @@ def opened(age_s):
     return having(facts=dataclasses.replace(FACTS, transactions=(Transaction(1, age_s, "", "idle in transaction"),)))
 
 
+def zoned(**zones):
+    """Return a database in which these time zones are set."""
+    return having(facts=dataclasses.replace(FACTS, time_zones=zones))
+
+
 BAD = {
     "rewrites-table": [(step(rewrites=(SESSIONS,)), STANDING)],
     "long-lock": [
@@ -70,8 +75,7 @@ BAD = {
         (step("ALTER TABLE ai_sessions DROP COLUMN user_id"), STANDING),
     ],
     "times-not-utc": [
-        (CONVERT, having(time_zones={"service_role": "Europe/Berlin", EVERYBODY: "UTC"})),
-        (CONVERT, having(time_zones={EVERYBODY: "unknown"})),
+        (CONVERT, zoned(**{"the role service_role": "Europe/Berlin", "the database": "UTC"})),
     ],
     "waits-for-old-transactions": [(BUILD, opened(hazards.LONG_S))],
 }
@@ -87,8 +91,8 @@ GOOD = {
     "revokes-backend-access": [(step(REVOKE_OURS, GRANT_OURS), held("service_role")), (step(REVOKE_OURS), STANDING)],
     "drops-data": [(step("DROP INDEX CONCURRENTLY i"), STANDING), (step("DROP TABLE ai_sessions"), having(objects={}))],
     "times-not-utc": [
-        (CONVERT, having(time_zones={EVERYBODY: "Etc/UTC"})),
-        (BUILD, having(time_zones={EVERYBODY: "Europe/Berlin"})),
+        (CONVERT, zoned(database="Etc/UTC")),
+        (BUILD, zoned(database="Europe/Berlin")),
     ],
     "waits-for-old-transactions": [(BUILD, opened(1)), (CONVERT, opened(hazards.LONG_S)), (BUILD, STANDING)],
 }

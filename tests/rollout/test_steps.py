@@ -5,7 +5,7 @@ import pytest
 from session_fix.errors import RolloutRefusedError, UsageError
 from session_fix.rollout import drift, objects, steps, versions
 from session_fix.rollout.plan import Binding, Kind
-from session_fix.rollout.standing import EVERYBODY, UNKNOWN, Standing, time_zones
+from session_fix.rollout.standing import Standing
 
 IDS = versions.ids()
 ROLES = frozenset(objects.ROLES)
@@ -104,7 +104,7 @@ def test_a_version_that_cannot_be_told_is_refused_with_what_the_schema_looks_lik
 
 def test_a_schema_that_equals_none_is_said_to_be_near_one():
     """One column by hand must not make it look like nothing we know."""
-    like = versions.likeness(HEAD | {"column ai_sessions.user_id": "text"}, ROLES)
+    like = versions.likeness(HEAD | {"column ai_sessions.user_id": "character varying(50)"}, ROLES)
     assert like.revisions == (IDS[-1],)
     assert list(like.differences) == ["column ai_sessions.user_id"]
 
@@ -140,7 +140,7 @@ def test_what_is_in_no_steps_way_is_passed_by_and_named(version, changes):
 @pytest.mark.parametrize(
     ("version", "changes"),
     [
-        ("0001_baseline", {"column ai_sessions.user_id": "text"}),
+        ("0001_baseline", {"column ai_sessions.user_id": "character varying(50)"}),
         ("0001_baseline", {"column ai_interactions.prompt": None}),
         ("0010_foreign_key_validate", {KEY: None}),
         ("0010_foreign_key_validate", {KEY: "FOREIGN KEY (session_id) REFERENCES public.ai_sessions(id) NOT VALID"}),
@@ -159,16 +159,3 @@ def test_what_is_in_a_steps_way_is_refused_object_by_object(version, changes):
 def _changed(version, changes):
     found = dict(versions.promised(version, ROLES)) | changes
     return standing(version, found={name: text for name, text in found.items() if text is not None})
-
-
-def test_the_time_zone_in_effect_is_that_of_the_most_special_setting():
-    """A role's own setting counts for it, the database's for all others."""
-    settings = [("", "Europe/Berlin"), ("anon", "Asia/Tokyo"), ("nobody_of_ours", "Asia/Tokyo")]
-    found = time_zones(settings, ("UTC", "configuration file"), ("anon", "service_role"))
-    assert found == {"anon": "Asia/Tokyo", EVERYBODY: "Europe/Berlin"}
-
-
-def test_a_time_zone_that_the_client_brought_says_nothing_of_the_server():
-    """PGTZ here is not what the backend's sessions have."""
-    assert time_zones([], ("Europe/Berlin", "client"), ()) == {EVERYBODY: UNKNOWN}
-    assert time_zones([], ("Etc/UTC", "command line"), ()) == {EVERYBODY: "Etc/UTC"}

@@ -20,7 +20,7 @@ MUTANTS = [
     (["DROP TABLE alembic_version"], {"version/none"}),
     (["DROP TABLE ai_interactions, ai_sessions"], {"table/missing/ai_sessions", "table/missing/ai_interactions"}),
     (["DROP TABLE ai_interactions"], {"table/missing/ai_interactions"}),
-    (["ALTER TABLE ai_sessions ALTER user_id TYPE text"], {"column/differs/ai_sessions.user_id"}),
+    (["ALTER TABLE ai_sessions ALTER user_id TYPE varchar(50)"], {"column/differs/ai_sessions.user_id"}),
     (["ALTER TABLE ai_sessions ALTER created_at DROP DEFAULT"], {"column/differs/ai_sessions.created_at"}),
     (["ALTER TABLE ai_interactions DROP tokens_used"], None),
     ([f"ALTER TABLE ai_interactions DROP CONSTRAINT {KEY}"], {f"constraint/missing/ai_interactions.{KEY}"}),

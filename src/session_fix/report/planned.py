@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from session_fix.report.columns import labelled, listed, milliseconds, seconds, wrapped
-from session_fix.rollout import drift, hazards
+from session_fix.rollout import drift, estimate, hazards
 from session_fix.rollout.plan import Kind, Lock, Plan, Step
 from session_fix.rollout.planning import Made
 from session_fix.rollout.steps import RESUMES
@@ -24,7 +24,7 @@ def text(made: Made, *, allowed: Sequence[str] = (), file: str | None = None) ->
     plan = made.plan
     lines = [*_head(made), ""]
     for number, step in enumerate(plan.steps, 1):
-        lines += [*_step(number, step, measured=bool(plan.measured_on)), ""]
+        lines += [*_step(number, step, made), ""]
     if plan.steps:
         lines += ["How a step is resumed after a kill:"]
         lines += [line for kind in dict.fromkeys(one.kind for one in plan.steps) for line in _resumes(kind)]
@@ -50,18 +50,21 @@ def _head(made: Made) -> Iterator[str]:
             yield from wrapped(line, "    - ", more="      ")
 
 
-def _step(number: int, step: Step, *, measured: bool) -> Iterator[str]:
-    yield from wrapped(f"{number:2}. {step.id}: {step.title}", more="    ")
+def _step(number: int, step: Step, made: Made) -> Iterator[str]:
+    title = step.title.replace("``", "")
+    yield from wrapped(f"{step.id}: {title}", f"{number:2}. ", more="    ")
     yield from labelled("runs as", f"{BOUNDARY[step.kind]}; {seconds(step.estimate_s)}")
     if step.kind is not Kind.REPAIR:
-        yield from labelled("locks", _locks(step, measured=measured))
+        yield from labelled("locks", _locks(step, measured=bool(made.plan.measured_on)))
         if step.scans:
             yield from labelled("reads", f"all of {listed(map(_short, step.scans))}")
         yield from labelled("rewrites", listed(map(_short, step.rewrites)))
         timeouts = f"lock {milliseconds(step.lock_timeout_ms)}, statement {milliseconds(step.statement_timeout_ms)}"
         yield from labelled("timeouts", timeouts)
-    yield from _statements("sql", step.statements)
-    yield from _statements("undo", step.down)
+        yield from _statements("sql", step.statements)
+        yield from _statements("undo", step.down)
+    elif (counted := estimate.counted(step, made.standing)) is not None:
+        yield from labelled("changes", f"{counted:,} rows, as counted now")
     if step.hazards:
         yield from labelled("HAZARDS", listed(step.hazards))
 

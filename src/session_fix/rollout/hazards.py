@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from session_fix.errors import UsageError
 from session_fix.rollout import estimate, predict
 from session_fix.rollout.plan import Kind, Step
-from session_fix.rollout.standing import EVERYBODY, Standing
+from session_fix.rollout.server_findings import UTC
+from session_fix.rollout.standing import Standing
 
 LONG_S = 60  # a transaction that has been open for so long may stay open
 BROWSERS, BACKEND = ("anon", "authenticated"), "service_role"
-UTC = frozenset(
-    {"utc", "etc/utc", "gmt", "etc/gmt", "uct", "etc/uct", "zulu", "etc/zulu", "universal", "etc/universal"}
-)
 REVOKES = re.compile(r"\bREVOKE\b.*?\bFROM (\w+)")
 GRANTS = re.compile(r"\bGRANT\b.*? ON (?!SCHEMA).*?\bTO (\w+)")
 SECURES = re.compile(r"ALTER TABLE public\.(\w+) ENABLE ROW LEVEL SECURITY")
@@ -79,7 +77,7 @@ def _drops(step: Step, standing: Standing) -> bool:
 
 def _not_utc(step: Step, standing: Standing) -> bool:
     converts = standing.tables and any(map(MOMENTS.search, step.statements))
-    return bool(converts) and any(zone.lower() not in UTC for zone in standing.time_zones.values())
+    return bool(converts and time_zones(standing))
 
 
 def _waits(step: Step, standing: Standing) -> bool:
@@ -159,8 +157,5 @@ def not_allowed(found: Iterable[str], allowed: Sequence[str]) -> tuple[str, ...]
 
 def time_zones(standing: Standing) -> tuple[str, ...]:
     """Return whose TimeZone is not UTC, in words."""
-    return tuple(
-        f"{'everybody else' if who == EVERYBODY else who}: {zone}"
-        for who, zone in standing.time_zones.items()
-        if zone.lower() not in UTC
-    )
+    zones = standing.facts.time_zones if standing.facts else {}
+    return tuple(f"{whose}: {zone}" for whose, zone in zones.items() if zone.lower() not in UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import psycopg
@@ -16,9 +16,6 @@ from session_fix.rollout.reader import Reader
 from session_fix.rollout.wanted import RIGHTS, TABLES, VERSION_TABLE
 
 TIMEOUT_S = 10.0
-EVERYBODY = "every other role"
-WRITERS = (*RIGHTS, "authenticator")  # and the tables' owners
-UNKNOWN = "unknown"
 
 IDENTIFIER = "SELECT system_identifier::text FROM pg_control_system()"
 # Where that is not for the role to read: OIDs, which come out the same on another server by chance alone.
@@ -27,16 +24,6 @@ SELECT concat_ws('/', 'oids', (SELECT oid FROM pg_database WHERE datname = curre
     (SELECT string_agg(oid::text, '/' ORDER BY relname) FROM pg_class
         WHERE relnamespace::regnamespace::text = 'public' AND relname = ANY(%s)))
 """
-# For the whole server, for a role, for the database, for a role in the database: the later, the stronger.
-TIME_ZONES = """
-SELECT coalesce(r.rolname, ''), split_part(c, '=', 2)
-FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) c
-WHERE lower(split_part(c, '=', 1)) = 'timezone'
-    AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-ORDER BY s.setdatabase <> 0, s.setrole <> 0
-"""
-SERVER_TIME_ZONE = "SELECT reset_val, source FROM pg_settings WHERE name = 'TimeZone'"
-OF_SERVER = ("default", "configuration file", "command line", "environment variable")
 # Who owns neither table and is no superuser, but was granted something on one: row security binds it.
 OTHERS = """
 SELECT DISTINCT r.rolname FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
@@ -49,8 +36,8 @@ WHERE c.relnamespace::regnamespace::text = 'public' AND c.relname = ANY(%s) AND 
 class Standing:
     """What was read. ``roles`` are those of the data API that exist, ``rights`` what each may do, by table.
 
-    ``time_zones`` are those in effect for who writes, ``others`` roles that were granted something and are bound by row
-    security. ``facts`` are those of an audit: sizes, counts, open transactions; None where nobody asked for them.
+    ``others`` are further roles that were granted something and are bound by row security. ``facts`` are those of an
+    audit: sizes, counts, time zones, open transactions; None where nobody asked for them.
     """
 
     binding: Binding
@@ -58,7 +45,6 @@ class Standing:
     has_versions: bool = True
     roles: frozenset[str] = frozenset()
     rights: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
-    time_zones: Mapping[str, str] = field(default_factory=dict)
     others: tuple[str, ...] = ()
     facts: Facts | None = None
 
@@ -77,8 +63,6 @@ def read(params: Mapping[str, str], *, timeout_s: float = TIMEOUT_S) -> Standing
         versions = connection.execute(VERSIONS).fetchall() if has_versions else []
         tables = catalog.tables(connection)
         owners = sorted({table.owner for table in tables.values()})
-        settings = reader.rows(TIME_ZONES, what="settings of roles") or []
-        server = reader.rows(SERVER_TIME_ZONE, what="the server's TimeZone") or [(UNKNOWN, "")]
         others = connection.execute(OTHERS, (list(TABLES), list(RIGHTS))).fetchall()
         return Standing(
             binding=Binding(
@@ -92,7 +76,6 @@ def read(params: Mapping[str, str], *, timeout_s: float = TIMEOUT_S) -> Standing
             has_versions=has_versions,
             roles=frozenset(name for name, *_ in connection.execute(API_ROLES, (list(RIGHTS),))),
             rights={name: table.rights for name, table in tables.items()},
-            time_zones=time_zones(settings, server[0], (*WRITERS, *owners)),
             others=tuple(name for (name,) in others if name not in owners),
         )
 
@@ -104,20 +87,3 @@ def _identifier(reader: Reader) -> str:
 
 def _one(connection: psycopg.Connection, query: str, *values: object) -> str:
     return str((connection.execute(query, values or None).fetchone() or ("",))[0])
-
-
-def time_zones(settings: Iterable[tuple[str, str]], server: tuple[str, str], writers: Iterable[str]) -> dict[str, str]:
-    """Return the TimeZone of each of ``writers`` with a setting of its own, and that of everybody else.
-
-    ``settings`` are (role, zone), "" for all roles, the later the stronger; ``server`` is the zone of our own session
-    and where that is from: not from the server's own settings, then the server's is unknown.
-    """
-    zone, source = server
-    default = zone if source in OF_SERVER else UNKNOWN
-    own: dict[str, str] = {}
-    for role, value in settings:
-        if role:
-            own[role] = value
-        else:
-            default = value
-    return {role: own[role] for role in writers if role in own} | {EVERYBODY: default}

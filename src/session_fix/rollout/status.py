@@ -76,12 +76,21 @@ class Status:
     @property
     def interrupted(self) -> tuple[str, ...]:
         """The steps that were begun and not finished, while nobody is at work."""
-        return () if self.holders else tuple(one.step for one in self.noted if one.state != "done")
+        return () if self.holders else self.unfinished
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """The steps of the last plan that are noted as begun and not as done."""
+        return tuple(one.step for one in self.noted if one.state != "done")
 
     @property
     def is_settled(self) -> bool:
-        """Whether the newest revision is noted, the schema is what it promises, and nothing is left half done."""
-        if self.version is None or self.pending or self.invalid or self.interrupted or self.unseen:
+        """Whether the newest revision is noted, the schema is what it promises, and nobody is at a step.
+
+        What a plan left unfinished does not count then: somebody else has finished it.
+        """
+        at_work = self.holders and self.unfinished
+        if self.version is None or self.pending or self.invalid or at_work or self.unseen:
             return False
         wrong = verify.of_objects(self.standing, self.version)
         return not any(finding.severity is Severity.PROBLEM for finding in wrong)

@@ -44,7 +44,7 @@ def promised(version: str, roles: frozenset[str]) -> objects.Objects:
 
 def likeness(found: objects.Objects, roles: frozenset[str]) -> Likeness:
     """Return the revisions that the schema is nearest to."""
-    by_revision = {name: objects.difference(found, promised(name, roles), exact=False) for name in ("", *ids())}
+    by_revision = {name: objects.difference(found, promised(name, roles)) for name in ("", *ids())}
     fewest = min(map(len, by_revision.values()))
     alike = [name for name, differences in by_revision.items() if len(differences) == fewest]
     return Likeness(tuple(alike), by_revision[alike[0]])
