@@ -1,7 +1,7 @@
 CREATE FUNCTION pg_temp.session_fix_create(
     run text, OUT stored bigint, OUT busy bigint, OUT passed_over bigint
 ) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET extra_float_digits = 1 AS $session_fix$
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET extra_float_digits = 1 SET random_page_cost = 1.1 SET jit = off AS $session_fix$
 -- Store the sessions that were picked because interactions name them. Each statement sees what was committed before it.
 BEGIN
     -- An interaction that is being deleted is left for later; the others stay until we have ended.

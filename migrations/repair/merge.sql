@@ -1,7 +1,7 @@
 CREATE FUNCTION pg_temp.session_fix_merge(
     run text, OUT merged bigint, OUT stored bigint, OUT changed bigint, OUT busy bigint, OUT passed_over bigint
 ) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET extra_float_digits = 1 AS $session_fix$
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET extra_float_digits = 1 SET random_page_cost = 1.1 SET jit = off AS $session_fix$
 -- Turn the phantoms that were picked into the sessions they stand for. Each statement sees what was committed before it.
 DECLARE
     uses text;

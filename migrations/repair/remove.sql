@@ -1,7 +1,7 @@
 CREATE FUNCTION pg_temp.session_fix_remove(
     run text, into_quarantine boolean, OUT removed bigint, OUT busy bigint, OUT passed_over bigint
 ) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET extra_float_digits = 1
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET extra_float_digits = 1 SET random_page_cost = 1.1 SET jit = off
 SET client_min_messages = warning AS $session_fix$
 -- Take away the interactions that were picked because their session is not stored; their copies are in the journal.
 DECLARE

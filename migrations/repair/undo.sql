@@ -1,7 +1,7 @@
 CREATE FUNCTION pg_temp.session_fix_undo(
     run text, OUT restored bigint, OUT refused jsonb
 ) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET extra_float_digits = 1 AS $session_fix$
+SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET extra_float_digits = 1 SET random_page_cost = 1.1 SET jit = off AS $session_fix$
 -- Undo what the journal says of the sessions picked: all of a session, or nothing where a row of it is not as we left it.
 DECLARE
     uses text;

@@ -67,8 +67,8 @@ def repaired_text(done: Repaired) -> str:
     }
     lines = [line for what, number in numbers.items() if number for line in _counted(number, what)]
     told = f"{done.batches:,} batches in {done.took_s:.1f} s, the longest {done.longest_ms:,.0f} ms"
-    undo = f" To undo it: session-fix repair --undo {done.run}" if done.changes else ""
-    return "\n".join([*(lines or ["nothing to repair"]), "", *textwrap.wrap(f"{told}.{undo}", WIDTH)])
+    undo = [f"To undo it: session-fix repair --undo {done.run}"] if done.changes else []
+    return "\n".join([*(lines or ["nothing to repair"]), "", told, *undo])
 
 
 def undone_text(done: Undone) -> str:

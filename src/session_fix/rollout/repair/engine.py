@@ -118,8 +118,7 @@ class _Work:
             if waiting:
                 time.sleep(PAUSE_S)
         support.drop(self._params, self._connection, self._progress)
-        self._add(took_s=time.monotonic() - self._began)
-        return self._counts
+        return dataclasses.replace(self._counts, took_s=time.monotonic() - self._began)
 
     def _round(self, *, only_count: bool) -> bool:
         """Work through one list of either kind; say whether others were in the way of a row."""
