@@ -20,7 +20,9 @@ BROWSERS, BACKEND = ("anon", "authenticated"), "service_role"
 REVOKES = re.compile(r"\bREVOKE\b.*?\bFROM (\w+)")
 GRANTS = re.compile(r"\bGRANT\b.*? ON (?!SCHEMA).*?\bTO (\w+)")
 SECURES = re.compile(r"ALTER TABLE public\.(\w+) ENABLE ROW LEVEL SECURITY")
-DROPS = re.compile(r"\b(?:DROP TABLE|DROP COLUMN|TRUNCATE)\b|\bDELETE FROM (?!pg_temp\.|alembic_version)")
+DROPS = re.compile(
+    r"\bDROP TABLE (?!IF EXISTS pg_temp\.)|\b(?:DROP COLUMN|TRUNCATE)\b|\bDELETE FROM (?!pg_temp\.|alembic_version)"
+)
 CHANGES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) public\.")
 MOMENTS = re.compile(r"ALTER COLUMN \w+ TYPE timestamp")
 MERGES = "0007_merge_phantom_sessions"
