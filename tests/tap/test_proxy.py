@@ -224,6 +224,7 @@ def test_the_database_can_change_between_two_calls_of_one_client(point, connect)
     client.call("/rest/v1/b")
     second, record_of_second = point(path="/second")
     client.call("/rest/v1/c")
+    assert first.hung_up.wait(5), "what is not needed any more is not kept"
     targets = [[request.split()[1] for request in upstream.requests] for upstream in (first, second)]
     assert targets == [[b"/first/rest/v1/a", b"/first/rest/v1/b"], [b"/second/rest/v1/c"]]
     assert [fields["call"] for fields in fields_of(record_of_first, "call")] == [1, 2]

@@ -202,7 +202,7 @@ class Performer:
         with self._rig.database.connect(autocommit=True) as connection:
             for number, step in enumerate(migration.STEPS):
                 request = Request("SQL", step, (), b"")
-                gate.hold(request)
+                gate.hold(Held(request))
                 recorder.record("call", "migration", call=number, **request_fields(request))
                 code: str | None = None
                 try:
@@ -274,7 +274,7 @@ class _Turns:
                 held.drop()
             held.release()
             self._wait_for(chosen)
-            if search.mark and not held.ended.wait(STEP_S):  # nobody is left who waits for its answer
+            if search.mark and not held.has_ended(timeout_s=STEP_S):  # nobody is left who waits for its answer
                 raise _HarnessError(f"{named(chosen)}'s last call has not ended after {STEP_S:g} s.")
         search.check_ended()
 

@@ -18,6 +18,7 @@ OPERATOR = re.compile(
     r"(not\.)?(eq|gte?|lte?|neq|i?like|i?match|in|is|isdistinct|(pl|ph|w)?fts|cs|cd|ov|sl|sr|nxr|nxl|adj)"
     r"(\([a-z]+\))?\."
 )
+DECODE = json.JSONDecoder().decode
 SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 
 
@@ -56,6 +57,6 @@ def reply_fields(response: Response) -> dict[str, Any]:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return DECODE(body.decode())
     except (ValueError, RecursionError):
         return f"not JSON: {len(body)} bytes"

@@ -1,9 +1,8 @@
-"""HTTP/1.1 messages, read whole from a stream and written back; parsed by llhttp through ``httptools``."""
+"""HTTP/1.1 messages, read whole from a connection and written back; parsed by llhttp through ``httptools``."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import httptools
 CHUNK = 1 << 16
 LARGEST_MESSAGE = 64 << 20
 FIRST_FINAL = 200
+Receive = Callable[[int], bytes]  # returns what has arrived, up to so many bytes; nothing at the end
 # Source: RFC 9110, sections 7.6.1 and 10.1.1. Lengths are set anew, since bodies are read whole.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"})
 NOT_FORWARDED = HOP_BY_HOP | {b"host", b"content-length"}
@@ -92,11 +92,11 @@ class _Collector:
         return isinstance(self.parser, httptools.HttpResponseParser) and self.parser.get_status_code() < FIRST_FINAL
 
 
-async def _read(reader: asyncio.StreamReader, collector: _Collector) -> bool:
+def _read(receive: Receive, collector: _Collector) -> bool:
     """Feed the parser until its message is complete; false when the peer closed before sending a byte."""
     begun = False
     while not collector.complete:
-        data = await reader.read(CHUNK)
+        data = receive(CHUNK)
         if not data:
             if begun:
                 raise MessageError("the connection was closed in the middle of a message")
@@ -113,40 +113,41 @@ async def _read(reader: asyncio.StreamReader, collector: _Collector) -> bool:
     return True
 
 
-async def read_request(reader: asyncio.StreamReader) -> Request | None:
+def read_request(receive: Receive) -> Request | None:
     """Return the next request, None when the client closed the connection. Raises ``MessageError``."""
     collector = _Collector()
     collector.parser = parser = httptools.HttpRequestParser(collector)
-    if not await _read(reader, collector):
+    if not _read(receive, collector):
         return None
     method, target = parser.get_method().decode("ascii"), collector.target.decode("latin-1")
     return Request(method, target, tuple(collector.headers), bytes(collector.body))
 
 
-async def read_response(reader: asyncio.StreamReader, *, to: str) -> Response | None:
+def read_response(receive: Receive, *, to: str) -> Response | None:
     """Return the response to a request of method ``to``, None when the server closed first. Raises ``MessageError``."""
     collector = _Collector(to_head=to == "HEAD")
     collector.parser = parser = httptools.HttpResponseParser(collector)
-    if not await _read(reader, collector):
+    if not _read(receive, collector):
         return None
     return Response(parser.get_status_code(), collector.reason, tuple(collector.headers), bytes(collector.body))
 
 
 def _head(first_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
-    return b"\r\n".join([first_line, *(b"%b: %b" % header for header in headers), b"", b""])
+    return b"\r\n".join([first_line, *map(b": ".join, headers), b"", b""])
 
 
 def _end_to_end(headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
     """Return the headers that are not for this connection only."""
-    named = b",".join(value for name, value in headers if name.lower() == b"connection").lower().split(b",")
-    dropped = NOT_FORWARDED | {name.strip() for name in named}
-    return [(name, value) for name, value in headers if name.lower() not in dropped]
+    dropped = NOT_FORWARDED
+    for name, value in headers:
+        if name.lower() == b"connection":
+            dropped |= {one.strip() for one in value.lower().split(b",")}
+    return [header for header in headers if header[0].lower() not in dropped]
 
 
 def request_bytes(request: Request, *, target: str, host: str) -> bytes:
     """Return the request to send on: another target and host, its own headers and body."""
-    headers = [(b"host", host.encode())]
-    headers += _end_to_end(request.raw_headers)
+    headers = [(b"host", host.encode()), *_end_to_end(request.raw_headers)]
     if request.body or request.method in ("POST", "PUT", "PATCH"):
         headers.append((b"content-length", b"%d" % len(request.body)))
     return _head(f"{request.method} {target} HTTP/1.1".encode("latin-1"), headers) + request.body
@@ -155,7 +156,7 @@ def request_bytes(request: Request, *, target: str, host: str) -> bytes:
 def response_bytes(response: Response) -> bytes:
     """Return the response to hand to the client: its own headers and body, with a length of their own."""
     headers = _end_to_end(response.raw_headers)
-    length = next((v for n, v in response.raw_headers if n.lower() == b"content-length"), None)
     if response.status not in (204, 304):
-        headers.append((b"content-length", (length if not response.body and length else b"%d" % len(response.body))))
+        told = () if response.body else (v for n, v in response.raw_headers if n.lower() == b"content-length")
+        headers.append((b"content-length", next(iter(told), b"%d" % len(response.body))))
     return _head(b"HTTP/1.1 %d %b" % (response.status, response.reason), headers) + response.body

@@ -1,4 +1,4 @@
-"""The tap's network half: one task per client connection, one connection to the data API for each.
+"""The tap's network half: one thread per client connection, one connection to the data API for each.
 
 A call is read whole, recorded, held for as long as the gate wants, forwarded, its reply read whole, recorded and handed
 back. What else is to be done to a call (break it) belongs between reading and forwarding, in ``Tap._forward``.
@@ -6,13 +6,13 @@ back. What else is to be done to a call (break it) belongs between reading and f
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
-import select
+import socket
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -20,22 +20,26 @@ from session_fix.events import Recorder
 from session_fix.rest import Endpoint
 from session_fix.tap import messages
 from session_fix.tap.calls import REST_PATH, reply_fields, request_fields
-from session_fix.tap.gate import Gate
+from session_fix.tap.connections import CONNECT_TIMEOUT_S, Connections, Link
+from session_fix.tap.gate import Gate, Held
 from session_fix.tap.messages import MessageError, Request, Response
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-CONNECT_TIMEOUT_S = 10.0
+NAME = "session-fix tap"
+PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Upstream:
-    """Where calls go now: the server, the path before the client's, and where PostgREST's root lies."""
+class _Way:
+    """Where calls go now: the server, the path before the client's, where PostgREST's root lies; who records them."""
 
     authority: str
     host: str
     port: int
     prefix: str
     rest_path: str
+    recorder: Recorder
+    gate: Gate | None
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def target(self, asked: str) -> str:
         """Return the path to ask upstream for."""
@@ -52,27 +56,33 @@ class Tap:
 
     def __init__(self) -> None:
         self.url = ""
-        self._upstream: _Upstream | None = None
-        self._recorder = Recorder()
-        self._gate: Gate | None = None
-        self._numbers = itertools.count(1)
-        self._loop = asyncio.new_event_loop()
-        self._clients: set[asyncio.Task[None]] = set()
-        self._under_way = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="session-fix tap", daemon=True)
+        self._way: _Way | None = None
+        self._under_way: set[Held] = set()
+        self._lock = threading.Lock()  # of the two above
+        self._connections = Connections()
+        self._clients: list[threading.Thread] = []
+        self._ending = threading.Event()
 
     def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self._address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._listen, name=NAME, daemon=True)
         self._thread.start()
-        self.url = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+        self.url = f"http://{self._address}"
         return self
 
     def __exit__(self, *exc: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._ending.set()
+        with socket.create_connection(self._listener.getsockname()):  # wakes the thread that listens
+            self._thread.join()
+        self._listener.close()
+        with self._lock:
+            self._way = None
+            for call in self._under_way:
+                call.drop()
+        self._connections.end()
+        for thread in self._clients:
+            thread.join(CONNECT_TIMEOUT_S)  # nothing else can take long now
 
     def point_at(self, endpoint: Endpoint, recorder: Recorder, gate: Gate | None = None) -> None:
         """Send the calls that arrive from now on to ``endpoint`` and record them there, counted from 1.
@@ -82,131 +92,79 @@ class Tap:
         url = urlsplit(endpoint.url)
         if url.scheme != "http" or not url.hostname:
             raise ValueError("The tap speaks plain HTTP to the data API; its URL must start with http://.")
-        self._upstream = _Upstream(
-            url.netloc.rpartition("@")[2], url.hostname, url.port or 80, url.path.rstrip("/"), endpoint.rest_path
-        )
-        self._recorder = recorder
-        self._gate = gate
-        self._numbers = itertools.count(1)
+        server = (url.netloc.rpartition("@")[2], url.hostname, url.port or 80, url.path.rstrip("/"))
+        way = _Way(*server, endpoint.rest_path, recorder, gate)
+        with self._lock:
+            self._way = way
 
     def let_go(self, *, timeout_s: float = 5.0) -> bool:
         """Refuse the calls that arrive from now on; say whether those under way ended within ``timeout_s`` seconds."""
-        return asyncio.run_coroutine_threadsafe(self._let_go(timeout_s), self._loop).result()
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            self._way = None
+            calls = list(self._under_way)
+        return all(call.has_ended(timeout_s=max(0.0, deadline - time.monotonic())) for call in calls)
 
-    async def _let_go(self, timeout_s: float) -> bool:
-        self._upstream = None
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), timeout_s)
-        return self._quiet.is_set()
+    def _listen(self) -> None:
+        while not self._ending.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # the client was faster, or too many files are open
+                self._ending.wait(PAUSE_S)
+                continue
+            thread = threading.Thread(target=self._serve, args=(client,), name=f"{NAME}, a client", daemon=True)
+            self._clients = [one for one in self._clients if one.is_alive()] + [thread]
+            thread.start()
 
-    async def _listen(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self._address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return f"http://{self._address}"
+    def _serve(self, connection: socket.socket) -> None:
+        with (
+            contextlib.suppress(OSError),  # the client hung up, or is hung up on
+            self._connections.kept(connection) as client,
+            contextlib.closing(Link(self._connections)) as link,
+        ):
+            try:
+                while (request := messages.read_request(client.recv)) is not None:
+                    client.sendall(messages.response_bytes(self._answer(request, link)))
+            except MessageError as error:
+                client.sendall(messages.response_bytes(_refusal(400, str(error))))
 
-    async def _close(self) -> None:
-        self._server.close()
-        for task in self._clients:
-            task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task  # noqa: S101  a coroutine that runs has a task
-        self._clients.add(task)
-        upstream: dict[tuple[str, int], Streams] = {}
-        try:
-            while (request := await messages.read_request(reader)) is not None:
-                writer.write(messages.response_bytes(await self._answer(request, upstream)))
-                await writer.drain()
-        except MessageError as error:
-            writer.write(messages.response_bytes(_refusal(400, str(error))))
-        except ConnectionError:
-            pass
-        except asyncio.CancelledError:  # the tap is ending, and the client may never read what was sent
-            writer.transport.abort()
-        finally:
-            self._clients.discard(task)
-            for _, connection in upstream.values():
-                connection.transport.abort()
-            await _closed(writer)
-
-    async def _answer(self, request: Request, upstream: dict[tuple[str, int], Streams]) -> Response:
+    def _answer(self, request: Request, link: Link) -> Response:
         if not request.target.startswith("/") or request.headers.get(b"host") != self._address.encode():
             return _refusal(403, "This proxy serves one data API, under its own name.")
-        if self._upstream is None:
-            return _refusal(503, "No database stands behind this proxy now.")
-        to, number, recorder, gate = self._upstream, next(self._numbers), self._recorder, self._gate
-        self._under_way += 1
-        self._quiet.clear()
+        call = Held(request)
+        with self._lock:
+            if (way := self._way) is None:
+                return _refusal(503, "No database stands behind this proxy now.")
+            number = next(way.numbers)
+            self._under_way.add(call)
         try:
-            async with gate.passed(request) if gate else contextlib.nullcontext():
-                began = time.monotonic_ns()
-                recorder.record("call", "tap", call=number, **request_fields(request))
-                response, why = await self._forward(request, to, upstream)
+            if way.gate:
+                way.gate.hold(call)
+            return self._forward(request, way, number, link)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._quiet.set()
-        took_us = (time.monotonic_ns() - began) // 1000
-        recorder.record("reply", "tap", call=number, duration_us=took_us, reason=why, **reply_fields(response))
-        return response
+            with self._lock:
+                self._under_way.remove(call)
+            call.end()
 
-    async def _forward(
-        self, request: Request, to: _Upstream, upstream: dict[tuple[str, int], Streams]
-    ) -> tuple[Response, str | None]:
-        """Return the data API's response, or a 502 of our own and why."""
-        address = (to.host, to.port)
-        sent = messages.request_bytes(request, target=to.target(request.target), host=to.authority)
+    def _forward(self, request: Request, way: _Way, number: int, link: Link) -> Response:
+        """Return the data API's response, or a 502 of our own; both are in the record."""
+        sent, why = messages.request_bytes(request, target=way.target(request.target), host=way.authority), None
+        began_ns = time.monotonic_ns()
         try:
-            response = await _exchange(sent, request.method, upstream, address)
-        except (OSError, TimeoutError, MessageError) as error:
-            _forget(upstream, address)
-            response, why = None, f"{type(error).__name__}: {error}"
-        else:
-            why = "it closed the connection"
-        if response is None:
-            return _refusal(502, f"The data API gave no answer: {why}"), why
-        return response, None
-
-
-async def _exchange(
-    sent: bytes, method: str, upstream: dict[tuple[str, int], Streams], address: tuple[str, int]
-) -> Response | None:
-    if address in upstream and _was_closed(upstream[address]):  # asked before sending: no call may be sent twice
-        _forget(upstream, address)
-    if address not in upstream:
-        upstream[address] = await asyncio.wait_for(asyncio.open_connection(*address), CONNECT_TIMEOUT_S)
-    reader, writer = upstream[address]
-    with contextlib.suppress(ConnectionError):
-        writer.write(sent)
-        await writer.drain()
-        if (response := await messages.read_response(reader, to=method)) is not None:
-            return response
-    _forget(upstream, address)
-    return None
-
-
-def _was_closed(streams: Streams) -> bool:
-    """Say whether the other side closed an idle connection: there is something to read before anything was asked."""
-    reader, writer = streams
-    if reader.at_eof() or writer.is_closing():
-        return True
-    arrived = select.poll()
-    arrived.register(writer.get_extra_info("socket"), select.POLLIN)
-    return bool(arrived.poll(0))
-
-
-def _forget(upstream: dict[tuple[str, int], Streams], address: tuple[str, int]) -> None:
-    if address in upstream:
-        _, writer = upstream.pop(address)
-        writer.transport.abort()
-
-
-async def _closed(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(OSError):  # the client was faster
-        await writer.wait_closed()
+            try:
+                link.send(sent, (way.host, way.port))
+            finally:  # what there is to say of the call is found out while the data API is at work
+                way.recorder.record("call", "tap", at_ns=began_ns, call=number, **request_fields(request))
+            response = link.receive(request.method)
+        except (OSError, MessageError) as error:
+            if self._connections.have_ended:  # which is why
+                raise
+            link.close()
+            why = f"{type(error).__name__}: {error}"
+            response = _refusal(502, f"The data API gave no answer: {why}")
+        took_us = (time.monotonic_ns() - began_ns) // 1000
+        way.recorder.record("reply", "tap", call=number, duration_us=took_us, reason=why, **reply_fields(response))
+        return response
 
 
 def _refusal(status: int, why: str) -> Response:
