@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).parents[1]
 MARKER, RUNS = "SESSION_FIX_TEST_RUN", "SESSION_FIX_TEST_RUNS"
 GONE_WITHIN_S = 10.0
 # What a run has reached, by a word on a command line of its processes, and how long the next stage takes at most.
-STAGES = {"pytest": 3.0, "exec(eval(sys.stdin": 2.0, "guard.py": 2.0, "runner.py": 4.0}
+STAGES = {"pytest": 3.0, "exec(eval(sys.stdin": 2.0, "guard.main": 2.0, "runner.py": 4.0}
 
 # A plugin, because importing our package before pytest has seen it would keep its assertions from being rewritten.
 PLUGIN = f"""

@@ -1,29 +1,31 @@
 """Keep one process alive exactly as long as somebody holds a lease on it, then stop it and remove its folder.
 
-Run as a script, in its own session, with nothing but the standard library: ``python -I -S guard.py FOLDER``. Standard
-input begins with what to start (``written`` by the same interpreter; a command line would show passwords to ``ps``),
-and the open pipe is the owner's lease. Further processes lease by connecting to ``lease.sock``. The kernel closes both
+Run by ``command``, in its own session, with nothing but the standard library. Standard input begins with what to start
+(``written`` by the same interpreter; a command line would show passwords to ``ps``), and the open pipe is the owner's
+lease. Further processes lease by connecting to ``lease.sock``. The kernel closes both
 when their holder ends in whatever way, SIGKILL included, so nothing has to be told to clean up.
 
 It is started before every server and service, and they wait for it: what it imports is what they take longer. So no
-``subprocess``, ``pathlib`` or ``json`` here, and what only its end needs is imported then.
+``subprocess``, ``pathlib`` or ``json`` here, and of ``socket`` and ``signal`` only what is below their enumerations,
+which take as long as all the rest. What only its end needs is imported then.
 """
 
 from __future__ import annotations
 
-import fcntl
+import _socket
 import marshal
 import os
 import select
-import signal
-import socket
 import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Mapping
     from typing import Any
+else:
+    import _signal as signal
 
 PR_SET_PDEATHSIG = 1  # Source: prctl(2)
 NOT_STARTED = 127  # Source: POSIX, "Shell Command Language", 2.8.2
@@ -35,6 +37,12 @@ LOG_FILE = "log"
 PID_FILE = "pid"
 POLL_S = 0.005
 LENGTH_BYTES = 8
+START = "import sys; sys.path.append(sys.argv[1]); import guard; guard.main(sys.argv[2])"
+
+
+def command(folder: str | os.PathLike[str]) -> list[str]:
+    """Return how to run a guard of what will be in that folder: imported, since a script is compiled each time."""
+    return [sys.executable, "-I", "-S", "-B", "-c", START, os.path.dirname(__file__), os.fspath(folder)]
 
 
 def written(spec: Mapping[str, Any]) -> bytes:
@@ -69,7 +77,7 @@ def _ask_for_death() -> Callable[[int], object]:
     """Return what does it; as another user, Python's own modules may be out of reach."""
     if sys.platform != "linux":
         return lambda _: None
-    import ctypes  # in the child, while the guard goes on
+    import ctypes  # by the guard, while its owner prepares what it starts
 
     prctl = ctypes.CDLL(None).prctl
     return lambda sig: prctl(PR_SET_PDEATHSIG, sig)
@@ -78,11 +86,11 @@ def _ask_for_death() -> Callable[[int], object]:
 class Child:
     """The guarded process."""
 
-    def __init__(self, spec: dict[str, Any], folder: str) -> None:
+    def __init__(self, spec: dict[str, Any], folder: str, ask_for_death: Callable[[int], object]) -> None:
         self.exit_code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
-            _become(spec, folder)
+            _become(spec, folder, ask_for_death)
 
     def poll(self) -> int | None:
         """Return how it ended, None while it runs."""
@@ -108,7 +116,7 @@ class Child:
             return  # gone already; macOS says so for a zombie
 
 
-def _become(spec: dict[str, Any], folder: str) -> None:
+def _become(spec: dict[str, Any], folder: str, ask_for_death: Callable[[int], object]) -> None:
     """Replace this process by the guarded command, its output in the folder's log."""
     try:
         log = os.open(os.path.join(folder, LOG_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -119,7 +127,6 @@ def _become(spec: dict[str, Any], folder: str) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
         os.chdir(spec["cwd"])
         os.setsid()
-        ask_for_death = _ask_for_death()
         if spec["uid"] is not None:
             os.setgroups([])
             os.setgid(spec["gid"])
@@ -134,33 +141,32 @@ def _become(spec: dict[str, Any], folder: str) -> None:
         os._exit(NOT_STARTED)
 
 
-def hold(child: Child, folder: str, *, wakeup: socket.socket) -> None:
+def hold(child: Child, folder: str, *, wakeup: int) -> None:
     """Return when the last lease is gone or SIGTERM arrives; note the child's exit code should it end before."""
     terminated = []
     signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
-    listener = socket.socket(socket.AF_UNIX)
+    listener = _socket.socket(_socket.AF_UNIX)
     listener.bind(os.path.join(folder, LEASE_SOCKET))
     listener.listen(64)
-    owner = 0
-    leases: dict[int, socket.socket | None] = {owner: None}
+    leases = {0}  # the owner's; all are descriptors
     poller = select.poll()
-    for descriptor in (owner, listener.fileno(), wakeup.fileno()):
+    for descriptor in (*leases, listener.fileno(), wakeup):
         poller.register(descriptor, select.POLLIN)
     while leases and not terminated:
         for descriptor, _ in poller.poll():
             if descriptor == listener.fileno():
-                accepted, _ = listener.accept()
-                accepted.send(GRANTED)
-                leases[accepted.fileno()] = accepted
-                poller.register(accepted.fileno(), select.POLLIN)
-            elif descriptor == wakeup.fileno():
-                wakeup.recv(64)
+                accepted, _ = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001  what accept() calls
+                os.write(accepted, GRANTED)
+                leases.add(accepted)
+                poller.register(accepted, select.POLLIN)
+            elif descriptor == wakeup:
+                os.read(wakeup, 64)
                 if child.poll() is not None:
                     _write(folder, EXIT_FILE, str(child.exit_code))
             elif not os.read(descriptor, 64):
                 poller.unregister(descriptor)
-                if lease := leases.pop(descriptor):
-                    lease.close()
+                leases.remove(descriptor)
+                os.close(descriptor)
     listener.close()  # whoever is waiting to be let in is refused, and starts one of its own
 
 
@@ -183,6 +189,8 @@ def remove(folder: str) -> None:
 
 def remove_if_empty(base: str | os.PathLike[str]) -> None:
     """Remove the folder of all runs when this was the last, under its lock: under it, runs make their folders."""
+    import fcntl  # nobody waits for the end
+
     try:
         descriptor = os.open(base, os.O_RDONLY)
     except OSError:
@@ -199,7 +207,8 @@ def remove_if_empty(base: str | os.PathLike[str]) -> None:
 
 def remove_share(share: str, folder: str) -> None:
     """Remove the folder through which others found this guard, unless it leads to a successor by now."""
-    import json  # nobody waits for the end
+    import fcntl  # nobody waits for the end
+    import json
     import shutil
 
     try:
@@ -218,21 +227,21 @@ def remove_share(share: str, folder: str) -> None:
         os.close(descriptor)
 
 
-def main() -> None:
+def main(folder: str) -> None:
     """Guard the command that standard input begins with."""
-    folder = sys.argv[1]
     for sig in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, signal.SIG_IGN)
-    wakeup, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno())
+    wakeup, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    ask_for_death = _ask_for_death()
     if (spec := read()) is None:
         remove(folder)
         return
     child = None
     try:
-        child = Child(spec, folder)
+        child = Child(spec, folder, ask_for_death)
         _write(folder, PID_FILE, str(child.pid))
         hold(child, folder, wakeup=wakeup)
     finally:
@@ -241,7 +250,3 @@ def main() -> None:
         if spec["share"]:
             remove_share(spec["share"], folder)
         remove(folder)
-
-
-if __name__ == "__main__":
-    main()

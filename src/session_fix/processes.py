@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -118,7 +117,7 @@ def guarded(
     }
     with (folder.path / GUARD_LOG).open("wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, folder.path],
+            guard.command(folder.path),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=log,
