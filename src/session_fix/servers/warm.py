@@ -9,7 +9,9 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from session_fix import folders, schema
+from psycopg.conninfo import make_conninfo
+
+from session_fix import connecting, folders, schema
 from session_fix.databases import KEPT_RUN, Databases
 from session_fix.errors import DamagedClusterError
 from session_fix.processes import GuardedProcess
@@ -53,9 +55,9 @@ def _cluster(version: str, states: Sequence[State], progress: Progress) -> Binar
         with progress.step(f"Initialising PostgreSQL {version}, once"), embedded.start(version=version) as started:
             server, process = started
             with Databases(server, run=KEPT_RUN, migrate=schema.migrate) as databases:
-                databases.template()
-                for state in states:
-                    databases.template(state, progress=progress)
+                for state in (None, *states):
+                    template = databases.template(state, progress=progress)
+                    connecting.connect(make_conninfo(**databases.params(template))).close()  # which makes its relcache
             embedded.archive(process, version, target)
 
     return clusters.opened(title, _key(version, states), build)
@@ -66,7 +68,7 @@ def _key(version: str, states: Sequence[State]) -> dict[str, object]:
     return {
         "build": embedded.build(version),
         "initdb": embedded.INITDB_OPTIONS,
-        "settings": embedded.SETTINGS,
+        "settings": embedded.settings(version),
         "roles": API_ROLES,
         "migrations": _digest(folders.bundled("migrations")),
         "alembic": [version_of("alembic"), version_of("sqlalchemy")],
