@@ -231,3 +231,18 @@ def test_no_first_connection_reads_the_catalog_again():
         found = relcaches(data)
         assert {path.name for path in found.values()} == {embedded.RELCACHE}
         assert found.keys() == {*oids.values(), made, "global"} - {oids["template1"]}
+
+
+def test_its_catalogs_go_without_maps_and_its_states_do_not():
+    """Each clone would copy them; but how PostgreSQL reads a state's tables is what a test may be about."""
+    with warm.start(version="18", states=[STATE], progress=Progress(quiet=True)) as (server, process):
+        name = f"sf_{KEPT_RUN}_state_{STATE.label}"
+        (row,) = ask(server.admin, "SELECT oid FROM pg_database WHERE datname = %s", name)
+        files = {path.name for path in (process.folder / embedded.DATA / f"base/{row[0]}").iterdir()}
+        maps = {int(file.partition("_")[0]) for file in files if file.endswith(("_fsm", "_vm"))}
+        ((sessions,),) = ask(server.admin, "SELECT pg_relation_filenode('ai_sessions')", dbname=name)
+        assert sessions in maps
+        assert min(maps) >= 16384
+        with psycopg.connect(**server.admin, dbname="postgres", autocommit=True) as connection:
+            connection.execute("VACUUM pg_class")
+            assert connection.execute("SELECT pg_relation_size('pg_class', 'vm') > 0").fetchall() == [(True,)]

@@ -23,7 +23,7 @@ SUFFIX = ".tar"
 UNFINISHED = "unfinished-"
 TITLE_LENGTH = 100  # of the 255 bytes that a file's name may have
 LIMIT_BYTES = 1 << 30  # some thirty small clusters; the least recently used go first
-FORMAT = 4  # raise it when a cluster is built differently without anything in its key changing
+FORMAT = 5  # raise it when a cluster is built differently without anything in its key changing
 
 
 def folder() -> Path:
