@@ -1,6 +1,7 @@
 """The embedded PostgreSQL: a server from ``pip install`` alone that opens no port and leaves nothing behind."""
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -97,6 +98,12 @@ def test_an_unknown_version_is_refused_with_those_there_are():
     """Guessing a near version would prove something about another server."""
     with pytest.raises(NoServerError, match="comes as PostgreSQL 16 and 18, not 17"), embedded.start(version="17"):
         pass
+
+
+@pytest.mark.parametrize("name", ["alembic", "sqlalchemy", embedded.DISTRIBUTION])
+def test_the_version_of_what_is_installed_is_that_of_its_metadata(name):
+    """It decides which kept cluster is used; we read it ourselves, since that is quicker."""
+    assert embedded.installed(name) == importlib.metadata.version(name)
 
 
 def test_a_missing_wheel_is_named(monkeypatch):

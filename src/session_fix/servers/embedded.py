@@ -317,7 +317,13 @@ def build(version: str) -> str:
     """Return what tells one build of a major version from another, for the key of what it wrote."""
     program = binaries(version) / "postgres"
     found = program.stat()
-    return f"{importlib.metadata.version(DISTRIBUTION)} {platform.machine()} {found.st_size} {found.st_mtime_ns}"
+    return f"{installed(DISTRIBUTION)} {platform.machine()} {found.st_size} {found.st_mtime_ns}"
+
+
+def installed(name: str) -> str:
+    """Return the version of an installed distribution; ``importlib.metadata`` parses its whole description for that."""
+    text = importlib.metadata.distribution(name).read_text("METADATA") or ""
+    return text.partition("\nVersion: ")[2].partition("\n")[0].strip() or importlib.metadata.version(name)
 
 
 def _wait_ready(process: GuardedProcess, folder: RunFolder, unpacking: _Unpacking) -> Server:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -71,7 +70,7 @@ def _key(version: str, states: Sequence[State]) -> dict[str, object]:
         "settings": embedded.settings(version),
         "roles": API_ROLES,
         "migrations": _digest(folders.bundled("migrations")),
-        "alembic": [version_of("alembic"), version_of("sqlalchemy")],
+        "alembic": [embedded.installed("alembic"), embedded.installed("sqlalchemy")],
         "states": [state.label for state in states],
     }
 
