@@ -10,6 +10,7 @@ from psycopg import sql
 from session_fix.errors import ServerChangedError
 from session_fix.isolation import sizing
 from session_fix.isolation.server_state import ServerWatch
+from session_fix.isolation.tasks import Tasks
 
 SERVER = """
 SELECT 'role', rolname::text, (to_jsonb(a) - 'oid')::text, shobj_description(a.oid, 'pg_authid') FROM pg_authid a
@@ -215,7 +216,7 @@ def test_a_server_that_nobody_changed_is_read_once(databases, statements, privat
     with contextlib.closing(ServerWatch(databases, alone=True)) as watch, private.lend("recycle") as first:
         monkeypatch.setattr(watch, "_read", lambda: read.append(1) or ServerWatch._read(watch))  # noqa: SLF001  counted
         for _ in range(3):
-            assert watch.traces() == []
+            assert watch.traces(Tasks()) == []
             statements(first, "INSERT INTO ai_sessions (id) VALUES (gen_random_uuid())")
-        assert watch.traces() == []
+        assert watch.traces(Tasks()) == []
     assert len(read) <= 2, "once at first, and once for the database that was made meanwhile"

@@ -20,19 +20,34 @@ def sendings(connection, *texts):
     return [partial(connection.send_query_params, text.encode(), None) for text in texts]
 
 
-def test_statements_sent_together_are_transactions_of_their_own(connection):
-    """Each sees what was committed before it began, and not before the first of them."""
-    (first,), (second,) = Tasks().run(together(connection, *sendings(connection, *["SELECT pg_current_xact_id()"] * 2)))
-    assert int(first.get_value(0, 0)) < int(second.get_value(0, 0))
+@pytest.mark.parametrize(("isolation", "seen"), [("read committed", b"1"), ("repeatable read", b"0")])
+def test_each_of_those_sent_together_sees_what_was_committed_before_it_began(
+    connection, databases, eventually, isolation, seen
+):
+    """Whoever leaves while the first one runs wrote what only a later snapshot shows."""
+    connection.exec_(f"SET default_transaction_isolation = '{isolation}'".encode())
+    role = f"meanwhile_{isolation.replace(' ', '_')}"
+    databases.execute("SELECT pg_advisory_lock(7)")
+    texts = ("SELECT pg_advisory_xact_lock(7)", f"SELECT count(*) FROM pg_authid WHERE rolname = '{role}'")  # noqa: S608
+    task = begun(together(connection, *sendings(connection, *texts)))
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    eventually(lambda: databases.execute(waiting) == [(1,)])
+    databases.execute(f"CREATE ROLE {role}")
+    databases.execute("SELECT pg_advisory_unlock(7)")
+    try:
+        _, found = Tasks().run(task)
+        assert found.get_value(0, 0) == seen
+    finally:
+        databases.execute(f"DROP ROLE {role}")
 
 
 def test_an_error_is_raised_when_all_have_been_answered(connection):
-    """The connection can be used afterwards, and what came after the error was done."""
+    """The connection can be used afterwards, and what came after the error was not done."""
     texts = ("SELECT 1 / 0", "SET application_name = 'done'")
     with pytest.raises(psycopg.errors.DivisionByZero):
         Tasks().run(together(connection, *sendings(connection, *texts)))
     (shown,) = Tasks().run(statement(connection, "SHOW application_name"))
-    assert shown.get_value(0, 0) == b"done"
+    assert shown.get_value(0, 0) != b"done"
 
 
 def test_a_connection_that_is_lost_in_between_is_an_error(connection):

@@ -218,7 +218,7 @@ def around(statement: Prepared) -> Task[tuple[list[Session], list[str]]]:
 
 def look(first: Prepared, then: Prepared, since: int) -> Task[tuple[tuple[list[Session], list[str]], Glance]]:
     """Return what ``around`` does, and the glance that was taken after it; both are sent at once."""
-    (about,), (contents,) = yield from together(first.connection, first.send, partial(then.send, since))
+    about, contents = yield from together(first.connection, first.send, partial(then.send, since))
     return _around(first.value(about)), _glance(then.value(contents))
 
 

@@ -112,7 +112,7 @@ class PrivateDatabases:
                     lent.washing = begun(sessions.washed(lent.session))
             if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
                 lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
-            if self._watch and (traces := self._watch.traces()):  # before another test gets to see them
+            if self._watch and (traces := self._watch.traces(self._tasks)):  # before another test gets to see them
                 self.ended[f"dropped: {traces[0]}"] += 1
                 self._drop(lent)
                 self._tasks.finish()  # a role can go only once the database has

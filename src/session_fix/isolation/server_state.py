@@ -104,10 +104,10 @@ class ServerWatch:
         """Ask now for what ``traces`` is about to return; meanwhile, something else can be done."""
         self._asked = begun(self._marks(self._since))
 
-    def traces(self) -> list[str]:
-        """Return what is not as it was when that was asked for, in words."""
+    def traces(self, tasks: Tasks) -> list[str]:
+        """Return what is not as it was when that was asked for, in words; meanwhile, ``tasks`` go on."""
         asked, self._asked = self._asked or self._marks(self._since), None
-        if (marks := Tasks().run(asked)) == self._unchanged:
+        if (marks := tasks.run(asked)) == self._unchanged:
             return []
         found = list(self._differences(self._read()))
         self._unchanged = None if found else marks

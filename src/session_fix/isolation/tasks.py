@@ -57,23 +57,24 @@ def statement(connection: PGconn, text: str) -> Task[list[PGresult]]:
     return (yield from answers(connection))
 
 
-def together(connection: PGconn, *sendings: Callable[[], None]) -> Task[list[list[PGresult]]]:
-    """Send statements at once, each to be a transaction of its own, and return the results of each.
+def together(connection: PGconn, *sendings: Callable[[], None]) -> Task[list[PGresult]]:
+    """Send statements at once, in one message, and return the result of each.
 
-    Raises ``psycopg.Error`` for the first that is an error, when all have been answered.
+    They are one transaction, but for what commits at once, in which each sees what was committed before it began where
+    the session's isolation is read committed. Raises ``psycopg.Error`` for the first that is an error; what comes after
+    it is not run.
     """
     connection.enter_pipeline_mode()
     for send in sendings:
         send()
-        connection.pipeline_sync()
+    connection.pipeline_sync()
     while connection.flush():
         yield Until(at=time.monotonic() + POLL_S)
-    found: list[list[PGresult]] = [[] for _ in sendings]
-    for results in found:
-        while (result := (yield from _next_result(connection))).status != ExecStatus.PIPELINE_SYNC:
-            results.append(result)
+    found = []
+    while (result := (yield from _next_result(connection))).status != ExecStatus.PIPELINE_SYNC:
+        found.append(result)
     connection.exit_pipeline_mode()
-    for result in (result for results in found for result in results):
+    for result in found:
         if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
             raise psycopg.errors.error_from_result(result)
     return found
@@ -92,17 +93,15 @@ def _next_result(connection: PGconn) -> Task[PGresult]:
 
 
 def begun(task: Task[T]) -> Task[T]:
-    """Begin a task now, that is: send its first statement; return what is left of it."""
+    """Begin a task now, that is: send its first statement; return what is left of it.
+
+    What it waits for is not told to anybody: it looks itself when it goes on, and waits again if that was too early.
+    """
     try:
-        until = next(task)
+        next(task)
     except StopIteration as done:
         return _ended(done.value)
-
-    def rest() -> Task[T]:
-        yield until
-        return (yield from task)
-
-    return rest()
+    return task
 
 
 def _ended(value: T) -> Task[T]:
