@@ -13,9 +13,9 @@ from psycopg.pq.abc import PGconn
 
 from session_fix.databases import Database, Databases
 from session_fix.errors import UnnoticedTracesError
-from session_fix.isolation import facts, sessions
+from session_fix.isolation import facts, recycling, sessions
 from session_fix.isolation.pool import Pool
-from session_fix.isolation.recycling import Blueprint, Recycler, blueprint
+from session_fix.isolation.recycling import Blueprint, Control, Recycler, blueprint, without_blueprint
 from session_fix.isolation.server_state import ServerWatch
 from session_fix.isolation.tasks import Line, Task, Tasks, begun
 from session_fix.progress import SILENT, Progress
@@ -130,12 +130,31 @@ class PrivateDatabases:
             self._lines = (self._databases.line(), self._databases.line())
         key = (isolation if self._watch else CLONE, self._templates[state])
         if key not in self._pools:
-            renew = self._ended if key[0] == CLONE else self._recycled
-            self._pools[key] = Pool(self._tasks, lambda: self._made(key[1]), renew)
+            make, renew = (self._made, self._ended) if key[0] == CLONE else (self._known, self._recycled)
+            self._pools[key] = Pool(self._tasks, lambda: make(key[1]), renew)
         return self._pools[key]
 
     def _made(self, template: str) -> Task[Lent]:
         return Lent((yield from self._databases.cloning(template, self._lines[0])))
+
+    def _known(self, template: str) -> Task[Lent]:
+        """Return a new database; the first of a template has been read, to know it again after its test."""
+        lent = yield from self._made(template)
+        if template not in self._blueprints:
+            try:
+                control, layout = recycling.control(lent.database)
+                try:
+                    self._blueprints[template] = yield from blueprint(control, layout)
+                    lent.recycler = self._recycler(control, template)
+                except BaseException:
+                    control.connection.close()
+                    raise
+            except psycopg.Error as error:
+                self._blueprints[template] = without_blueprint(_unsure(error))
+        return lent
+
+    def _recycler(self, control: Control, template: str) -> Recycler:
+        return Recycler(control, self._blueprints[template], since=self._since[template], rest=self._rest)
 
     def _recycled(self, lent: Lent) -> Task[Lent | None]:
         """Return the database for the next test, None when it has none."""
@@ -159,26 +178,19 @@ class PrivateDatabases:
             return [lent.database.tainted]
         if (settled := self._settled(lent.database.name)) is False:
             return ["a request that the data API is still busy with"]
+        original = self._blueprints[lent.database.template]
+        if original.why_not:
+            return [original.why_not]
         try:
             if not lent.recycler:
-                original = yield from self._blueprint(lent.database.template)
-                since = self._since[lent.database.template]
-                lent.recycler = Recycler(lent.database, original, since=since, rest=self._rest)
+                control, _ = recycling.control(lent.database, original.layout)
+                lent.recycler = self._recycler(control, lent.database.template)
         except psycopg.Error as error:
-            return [f"nothing to be sure about: {type(error).__name__}"]
+            return [_unsure(error)]
         ours = frozenset({lent.session.backend_pid} if lent.session else ())
         # The data API's sessions stay, and what they counted may be on its way.
         thorough = settled is not None
         return (yield from lent.recycler.renew(ours, thorough=thorough))
-
-    def _blueprint(self, template: str) -> Task[Blueprint]:
-        if template not in self._blueprints:
-            unused = yield from self._databases.cloning(template, self._lines[0])
-            try:
-                self._blueprints[template] = yield from blueprint(unused.dsn)
-            finally:
-                self._tasks.start(self._databases.dropping(unused, self._lines[1]), self._noting(unused))
-        return self._blueprints[template]
 
     def _let_go_of(self, lent: Lent) -> Task[None]:
         """End a database that is ready when the run ends; ours go with their server."""
@@ -216,6 +228,10 @@ class PrivateDatabases:
             session.finish()
         if lent.recycler:
             lent.recycler.close()
+
+
+def _unsure(error: psycopg.Error) -> str:
+    return f"nothing to be sure about: {type(error).__name__}"
 
 
 def _is_ours(thread: threading.Thread) -> bool:

@@ -6,7 +6,6 @@ after each test are tasks; what is rare waits.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,15 +38,38 @@ class Blueprint:
     why_not: str
 
 
-def blueprint(dsn: str) -> Task[Blueprint]:
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A connection of our own to a database, and the statement that reads its facts, planned once."""
+
+    connection: psycopg.Connection
+    facts: Prepared
+
+
+def control(database: Database, layout: facts.Layout | None = None) -> tuple[Control, facts.Layout]:
+    """Return our own connection to a database, and its layout, which is read unless it is known."""
+    connection = facts.connect(database.dsn)
+    try:
+        layout = layout or facts.layout(connection)
+        return Control(connection, Prepared(connection, "facts", layout.facts())), layout
+    except BaseException:
+        connection.close()
+        raise
+
+
+def blueprint(control: Control, layout: facts.Layout) -> Task[Blueprint]:
     """Return the blueprint of a database that no test has had."""
-    with contextlib.closing(facts.connect(dsn)) as connection:
-        layout = facts.layout(connection)
-        statement = Prepared(connection, "facts", layout.facts())
-        found = yield from facts.read(statement, facts.next_transaction(connection.execute))
-        always = facts.acts_on_replicas(connection)
-        why_not = "a trigger or a rule of the state that acts on every reset" if always else ""
-        return Blueprint(layout, found, _rows(connection, layout, found), why_not)
+    connection = control.connection
+    found = yield from facts.read(control.facts, facts.next_transaction(connection.execute))
+    always = facts.acts_on_replicas(connection)
+    why_not = "a trigger or a rule of the state that acts on every reset" if always else ""
+    return Blueprint(layout, found, _rows(connection, layout, found), why_not)
+
+
+def without_blueprint(why_not: str) -> Blueprint:
+    """Return that of a template whose clones cannot be recycled, since nothing could be read in them."""
+    nothing = facts.Facts(facts.Table(0, 0), (), (), 0, "", "")
+    return Blueprint(facts.Layout((), "", (), frozenset(), ()), nothing, {}, why_not)
 
 
 class Recycler:
@@ -56,17 +78,16 @@ class Recycler:
     ``since`` is a transaction after the template's and before the test's, ``rest`` returns the data API's role.
     """
 
-    def __init__(self, database: Database, original: Blueprint, *, since: int, rest: Callable[[], str]) -> None:
+    def __init__(self, control: Control, original: Blueprint, *, since: int, rest: Callable[[], str]) -> None:
         self._original = original
         self._since = since
         self._rest = rest
         self._marks: str | None = None  # at the last dating of the catalogs
         self._renewals = 0
-        self._control = facts.connect(database.dsn)
+        self._control, self._facts = control.connection, control.facts
         try:
             self._around = Prepared(self._control, "around", facts.AROUND)
             self._glance = Prepared(self._control, "glance", original.layout.glance())
-            self._facts = Prepared(self._control, "facts", original.layout.facts())
         except BaseException:
             self._control.close()
             raise

@@ -118,6 +118,7 @@ class Prepared:
     def __init__(self, connection: psycopg.Connection, name: str, statement: str) -> None:
         self.connection = connection.pgconn
         self._name = name.encode()
+        self._latest: tuple[bytes, Any] = (b"null", None)
         result = self.connection.prepare(self._name, statement.encode())
         if result.status != ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result)
@@ -131,10 +132,12 @@ class Prepared:
         """Send it, for ``together``."""
         self.connection.send_query_prepared(self._name, [str(parameter).encode() for parameter in parameters])
 
-    @staticmethod
-    def value(result: PGresult) -> Any:
-        """Return what it found."""
-        return json.loads(result.get_value(0, 0) or b"")
+    def value(self, result: PGresult) -> Any:
+        """Return what it found; often that is what it found the last time. Not to be changed."""
+        text = result.get_value(0, 0) or b""
+        if text != self._latest[0]:
+            self._latest = (text, json.loads(text.decode()))
+        return self._latest[1]
 
 
 @dataclass(slots=True)
