@@ -19,6 +19,7 @@ from benchmarks import (
     orders,
     per_test,
     report,
+    rollout,
     server_start,
     service,
     suite,
@@ -29,7 +30,7 @@ from benchmarks.figures import Row
 from benchmarks.runs import TINY, FailedError, Sizes
 from session_fix.errors import SessionFixError
 
-MEASURED = (server_start, per_test, handing_out, suite, service, tap, orders, all_orders, first_failure)
+MEASURED = (server_start, per_test, handing_out, suite, service, tap, orders, all_orders, first_failure, rollout)
 BENCHMARKS = {one.NAME: one for one in MEASURED}
 
 

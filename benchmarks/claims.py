@@ -1,6 +1,6 @@
 """What we say of our speed, checked against what was measured in the same run."""
 
-from benchmarks import all_orders, handing_out, orders, per_test, server_start, suite, tap
+from benchmarks import all_orders, handing_out, orders, per_test, rollout, server_start, suite, tap
 from benchmarks.figures import BOTH, INSTALLED, TUNED, Claim
 
 RECYCLED, CLONED = (per_test.NAME, per_test.RECYCLED, BOTH), (per_test.NAME, per_test.CLONED, BOTH)
@@ -55,5 +55,23 @@ CLAIMS = [
     *(
         Claim(f"70 orders of two queries, {how}, ms", f"<= {limit_ms}", (all_orders.NAME, all_orders.OURS, how))
         for how, limit_ms in ((all_orders.UNPRUNED, 6000), (all_orders.PRUNED, 2000))
+    ),
+    *(
+        Claim(
+            f"a rollout, {setting}: worst stall, naive / ours",
+            ">= 25",
+            (rollout.NAME, rollout.OURS, f"{rollout.STALL}, {setting}"),
+            (rollout.NAME, rollout.NAIVE, f"{rollout.STALL}, {setting}"),
+        )
+        for setting in (rollout.QUIET, rollout.BEHIND)
+    ),
+    *(
+        Claim(
+            f"a rollout, {setting}: in all, ours / naive",
+            "<= 1.5",
+            (rollout.NAME, rollout.NAIVE, f"{rollout.IN_ALL}, {setting}"),
+            (rollout.NAME, rollout.OURS, f"{rollout.IN_ALL}, {setting}"),
+        )
+        for setting in (rollout.QUIET, rollout.BEHIND)
     ),
 ]

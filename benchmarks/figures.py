@@ -13,7 +13,10 @@ BOTH = f"{INSTALLED}: {TUNED}"  # ours needs no tuning
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contender in one benchmark: milliseconds, further figures by name, or why there are none."""
+    """One contender in one benchmark: milliseconds, further figures by name, or why there are none.
+
+    ``series`` is for a plot: seconds since the beginning, milliseconds.
+    """
 
     benchmark: str
     contender: str
@@ -24,6 +27,7 @@ class Row:
     p90: float | None = None
     more: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    series: tuple[tuple[float, float], ...] = ()
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -14,6 +14,7 @@ HOW = (
 )
 PLOTTED = ("per_test", "server_start")
 OURS, THEIRS, FAINT = "#0b7a5b", "#4a5568", "#cbd5e0"
+DECADES, DECADE, HEIGHT = 4, 18, 92  # of the strips: milliseconds from 1 to 10,000, pixels
 LABELS, RIGHT, WIDTH, LINE = 410, 880, 960, 22  # pixels
 
 
@@ -83,6 +84,9 @@ def svg(rows: Sequence[Row]) -> str:
         if own:
             drawn += _panel(f"{name}: milliseconds, on a logarithmic axis", own, top)
             top += LINE * (len(own) + 4)
+    if waits := [row for row in rows if row.series]:
+        drawn += _waits(waits, top)
+        top += HEIGHT * len(waits) + 3 * LINE
     body = "\n".join(drawn)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" '
@@ -123,6 +127,35 @@ def _mark(row: Row, y: float, across: Callable[[float], float]) -> list[str]:
         f'<circle cx="{middle:.1f}" cy="{y}" r="5" fill="{colour}"/>',
         _text(max(high, middle + 5) + 6, y + 4, number(row.median), f'fill="{colour}"'),
     ]
+
+
+def _waits(rows: Sequence[Row], top: int) -> list[str]:
+    """Return one strip for each row: how long a statement took, on a logarithmic axis, over the time of the run."""
+    last_s = max(at for row in rows for at, _ in row.series)
+    drawn = [
+        _text(10, top, "rollout: milliseconds that a writer waited, over seconds", 'font-size="15" font-weight="bold"')
+    ]
+
+    def across(at: float) -> float:
+        return LABELS + (RIGHT - LABELS) * at / last_s
+
+    for place, row in enumerate(rows):
+        floor = top + HEIGHT * (place + 1)
+        color = OURS if row.contender.startswith("session-fix") else THEIRS
+        drawn.append(_text(10, floor - HEIGHT / 2, f"{row.contender}: {row.setting}", f'fill="{color}"'))
+        for decade in range(DECADES + 1):
+            y = floor - decade * DECADE
+            drawn.append(f'<line x1="{LABELS}" y1="{y}" x2="{RIGHT}" y2="{y}" stroke="{FAINT}"/>')
+            drawn.append(_text(RIGHT + 6, y + 4, f"{10**decade:,}", 'fill="gray"'))
+        for at, took_ms in row.series:
+            height = DECADE * min(max(math.log10(max(took_ms, 1.0)), 0.0), DECADES)
+            x = across(at)
+            drawn.append(f'<line x1="{x:.1f}" y1="{floor}" x2="{x:.1f}" y2="{floor - height:.1f}" stroke="{color}"/>')
+    drawn += [
+        _text(across(second), top + HEIGHT * len(rows) + 16, str(second), 'text-anchor="middle" fill="gray"')
+        for second in range(0, int(last_s) + 1, max(1, int(last_s / 10)))
+    ]
+    return drawn
 
 
 def _text(x: float, y: float, text: str, style: str) -> str:

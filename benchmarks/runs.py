@@ -50,10 +50,21 @@ class Sizes:
     pgbench_s: int = 3
     explorations: int = 30
     hunts: int = 5
+    sessions: int = 200_000  # each with ten interactions
+    held_s: float = 5.0
 
 
 TINY = Sizes(
-    rounds=1, tests=2, tests_on_disk=1, tests_with_a_container=1, calls=3, pgbench_s=1, explorations=1, hunts=1
+    rounds=1,
+    tests=2,
+    tests_on_disk=1,
+    tests_with_a_container=1,
+    calls=3,
+    pgbench_s=1,
+    explorations=1,
+    hunts=1,
+    sessions=100,
+    held_s=0.5,
 )
 
 
