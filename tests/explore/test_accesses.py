@@ -253,7 +253,7 @@ AS 'BEGIN DELETE FROM ai_interactions; RETURN NEW; END'"""
         ("ALTER TABLE ai_sessions ADD number bigserial", {I}),
         ("ALTER TABLE ai_sessions ADD number int GENERATED ALWAYS AS IDENTITY", {I}),
         ("ALTER TABLE ai_sessions ADD shown text GENERATED ALWAYS AS (lower(user_id)) STORED", {I}),
-        ("CREATE TABLE child () INHERITS (ai_sessions)", {I, "child"}),
+        ("CREATE TABLE child () INHERITS (ai_sessions)", {I}),
         ("CREATE TABLE child (a uuid REFERENCES ai_sessions ON DELETE CASCADE, id int PRIMARY KEY)", {I}),
         ("CREATE TABLE child (a uuid REFERENCES ai_sessions ON UPDATE SET NULL, id int PRIMARY KEY)", {I}),
         ("CREATE VIEW seen AS TABLE ai_sessions", {S, I}),

@@ -181,7 +181,7 @@ def test_another_seed_gives_other_bytes(build, content, name):
     ("name", "begins"),
     [
         ("hand_made", "a939b1c1bfe3"),
-        ("large", "a581d8a1318a"),
+        ("large", "d4c710f404e9"),
         ("orphans", "80bc4d5b66aa"),
         ("production_after_the_bug", "e9a251c66196"),
     ],
