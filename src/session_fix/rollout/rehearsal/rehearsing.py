@@ -18,6 +18,7 @@ from session_fix.rollout.plan import Plan
 from session_fix.rollout.rehearsal import filling, traffic, watching
 from session_fix.rollout.rehearsal.record import Rehearsal
 from session_fix.rollout.rehearsal.traffic import Client
+from session_fix.rollout.standing import Standing
 from session_fix.running import running
 from session_fix.settings import Settings
 from session_fix.stack import Stack
@@ -43,9 +44,10 @@ def rehearse(
     It has the schema of the database at ``origin``, by default that of the second revision, and ``interactions`` rows.
     Raises what starting the stack or a service raises, and what making a plan does.
     """
+    standing = planning.look(origin) if origin else None  # before anything is started
     with (
         running(subjects, settings, layers=("api",), progress=progress) as found,
-        _database(found.stack, origin, progress) as database,
+        _database(found.stack, origin, standing, progress) as database,
     ):
         with progress.step(f"Filling it with {interactions:,} interactions"):
             with database.connect() as connection:
@@ -62,10 +64,11 @@ def rehearse(
 
 
 @contextmanager
-def _database(stack: Stack, origin: Mapping[str, str] | None, progress: Progress) -> Iterator[Database]:
+def _database(
+    stack: Stack, origin: Mapping[str, str] | None, standing: Standing | None, progress: Progress
+) -> Iterator[Database]:
     stack.databases.ensure_api_roles()
-    if origin:
-        standing = planning.look(origin)
+    if origin and standing:
         with measure.copied(origin, standing, server=stack.databases.server, progress=progress) as copy:
             yield Database(copy.params["dbname"], dict(copy.params))
         return
