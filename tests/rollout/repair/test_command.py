@@ -149,28 +149,31 @@ def test_a_rollout_and_a_repair_take_turns(database):
     assert database.rows(f"SELECT pg_try_advisory_lock({KEY})") == [(True,)]
 
 
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN OLD; END';
+CREATE TRIGGER slow BEFORE DELETE ON ai_sessions FOR EACH ROW EXECUTE FUNCTION slow()
+"""
+
+
 def test_ctrl_c_says_what_is_done_and_how_to_go_on(database, eventually, sums, tmp_path):
-    """The batch under way is rolled back; here it waits for a row that somebody has locked."""
-    known = "11111111-1111-4111-8111-111111111111"
-    store = "INSERT INTO ai_sessions VALUES (%s::uuid, %s, %s, %s)"
+    """The batch under way is rolled back; here it is one that would take ten minutes."""
+    store, known = "INSERT INTO ai_sessions VALUES (%s::uuid, %s, %s, %s)", "11111111-1111-4111-8111-111111111111"
     database.rows(store, known, "anna", "2026-01-05", "2026-01-06")
     database.rows(store, "00000001-0000-4000-8000-000000000000", known, "2026-01-04", "2026-01-04")
+    database.rows(SLOW)
     before = sums(database)
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "SESSION_FIX", "PYTEST"))}
-    with database.connect() as other:
-        other.execute("UPDATE ai_sessions SET updated_at = now() WHERE id = %s", (known,))
-        process = subprocess.Popen(
-            [PROGRAM, "repair", "--apply"],
-            env=env | {"SESSION_FIX_DSN": make_conninfo(**database.params)},
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
-        eventually(lambda: database.rows(waits, other.info.backend_pid) == [(1,)], of_what="the repair waits for it")
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-        other.rollback()
+    process = subprocess.Popen(
+        [PROGRAM, "repair", "--apply"],
+        env=env | {"SESSION_FIX_DSN": make_conninfo(**database.params)},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    eventually(lambda: database.rows(asleep) == [(1,)], of_what="a batch is under way", timeout_s=60)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "nothing was changed yet" in said
     assert "The same command goes on" in " ".join(said.split())
