@@ -89,7 +89,11 @@ GOOD = {
     "changes-rows": [(REPAIR, counted(0)), (REPAIR, having(objects={})), (CONVERT, STANDING)],
     "revokes-browser-access": [(REVOKE, STANDING), (REVOKE, held("service_role")), (SECURE, STANDING)],
     "revokes-backend-access": [(step(REVOKE_OURS, GRANT_OURS), held("service_role")), (step(REVOKE_OURS), STANDING)],
-    "drops-data": [(step("DROP INDEX CONCURRENTLY i"), STANDING), (step("DROP TABLE ai_sessions"), having(objects={}))],
+    "drops-data": [
+        (step("DROP INDEX CONCURRENTLY i"), STANDING),
+        (step("DROP TABLE IF EXISTS pg_temp.picked"), STANDING),
+        (step("DROP TABLE ai_sessions"), having(objects={})),
+    ],
     "times-not-utc": [
         (CONVERT, zoned(database="Etc/UTC")),
         (BUILD, zoned(database="Europe/Berlin")),
@@ -165,7 +169,7 @@ EXAMPLES = {
     "update": ("UPDATE ai_sessions SET user_id = ''", "ROW EXCLUSIVE", True),
     "delete": ("DELETE FROM ai_sessions", "ROW EXCLUSIVE", True),
     "select": ("SELECT FROM ai_sessions", "ACCESS SHARE", True),
-    "select-for-update": ("SELECT FROM ai_sessions FOR UPDATE", "ROW SHARE", True),
+    "select-and-lock": ("SELECT FROM ai_sessions s FOR KEY SHARE OF s", "ROW SHARE", True),
 }
 
 

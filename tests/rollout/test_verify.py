@@ -4,7 +4,7 @@ import pytest
 from psycopg import sql
 
 from session_fix import schema
-from session_fix.rollout import status, verify, versions
+from session_fix.rollout import lock, status, verify, versions
 
 KEY = "ai_interactions_session_id_fkey"
 ADD_KEY = f"ADD CONSTRAINT {KEY} FOREIGN KEY (session_id) REFERENCES ai_sessions (id)"
@@ -204,7 +204,7 @@ def test_an_interrupted_rollout_and_who_is_at_work_are_named(database):
     )
     assert status.look(database.params).interrupted == ("c",)
     with database.connect(autocommit=True) as holder:
-        holder.execute(f"SELECT pg_advisory_lock({status.LOCK})")
+        holder.execute(f"SELECT pg_advisory_lock({lock.KEY})")
         found, pid = status.look(database.params), holder.info.backend_pid
     assert [one.pid for one in found.holders] == [pid]
     assert (found.interrupted, found.is_settled) == ((), False)

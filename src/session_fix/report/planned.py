@@ -12,6 +12,7 @@ from session_fix.rollout.plan import Kind, Lock, Plan, Step
 from session_fix.rollout.planning import Made
 from session_fix.rollout.steps import RESUMES
 
+MOST_LINES = 12  # of a statement
 BOUNDARY = {
     Kind.TRANSACTION: "one transaction, with the note of the version",
     Kind.CONCURRENTLY: "no transaction; the version is noted afterwards",
@@ -87,7 +88,10 @@ def _short(relation: str) -> str:
 
 def _statements(label: str, statements: Sequence[str]) -> Iterator[str]:
     for statement in statements or ("nothing",):
-        yield from labelled(label, f"{statement};" if statements else statement)
+        lines = labelled(label, f"{statement};" if statements else statement)
+        yield from lines[:MOST_LINES]
+        if len(lines) > MOST_LINES:
+            yield from labelled("", f"[{len(lines) - MOST_LINES} lines more, in the file]")
         label = ""
 
 

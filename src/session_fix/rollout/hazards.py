@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from session_fix.errors import UsageError
 from session_fix.rollout import estimate, predict
 from session_fix.rollout.plan import Kind, Step
 from session_fix.rollout.server_findings import UTC
@@ -21,7 +20,8 @@ REVOKES = re.compile(r"\bREVOKE\b.*?\bFROM (\w+)")
 GRANTS = re.compile(r"\bGRANT\b.*? ON (?!SCHEMA).*?\bTO (\w+)")
 SECURES = re.compile(r"ALTER TABLE public\.(\w+) ENABLE ROW LEVEL SECURITY")
 DROPS = re.compile(
-    r"\bDROP TABLE (?!IF EXISTS pg_temp\.)|\b(?:DROP COLUMN|TRUNCATE)\b|\bDELETE FROM (?!pg_temp\.|alembic_version)"
+    r"\bDROP TABLE (?!(?:IF EXISTS )?pg_temp\.)|\b(?:DROP COLUMN|TRUNCATE)\b"
+    r"|\bDELETE FROM (?!pg_temp\.|alembic_version)"
 )
 CHANGES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) public\.")
 MOMENTS = re.compile(r"ALTER COLUMN \w+ TYPE timestamp")
@@ -144,12 +144,6 @@ BY_ID = {hazard.id: hazard for hazard in HAZARDS}
 def of(step: Step, standing: Standing) -> tuple[str, ...]:
     """Return the ids of a step's hazards."""
     return tuple(hazard.id for hazard in HAZARDS if hazard.holds(step, standing))
-
-
-def check(allowed: Iterable[str]) -> None:
-    """Raise ``UsageError`` where a hazard that is allowed is none."""
-    if unknown := [name for name in allowed if name not in BY_ID]:
-        raise UsageError(f"There is no hazard {', '.join(unknown)}. There are: {', '.join(BY_ID)}.")
 
 
 def not_allowed(found: Iterable[str], allowed: Sequence[str]) -> tuple[str, ...]:

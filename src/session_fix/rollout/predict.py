@@ -99,7 +99,9 @@ RULES = (
     # Whoever deletes a session makes the server look for interactions that name it, and lock them.
     _rule("delete", "DELETE FROM {table}", "ROW EXCLUSIVE", scans=True, child="ROW SHARE"),
     _rule("select", "(?<!DELETE )\\b(?:FROM|JOIN|USING) {table}", "ACCESS SHARE", scans=True),
-    _rule("select-for-update", "FROM {table}.* FOR (?:NO KEY )?UPDATE", "ROW SHARE", scans=True),
+    _rule(
+        "select-and-lock", "FROM {table}(?=[^;]* FOR (?:(?:NO KEY )?UPDATE|(?:KEY )?SHARE))", "ROW SHARE", scans=True
+    ),
 )
 GRANT = re.compile(r"\b(?:GRANT|REVOKE)\s[\w, ]+\sON\s(?!SCHEMA)((?:[\w.]+(?:,\s*)?)+)\s(?:TO|FROM)\b", re.IGNORECASE)
 DROPS_PART = re.compile(r"DROP (TRIGGER|POLICY) (?:IF EXISTS )?(\w+) ON ([\w.]+)", re.IGNORECASE)

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from session_fix.errors import RolloutRefusedError
-from session_fix.rollout import drift, standing, target, verify, versions
+from session_fix.rollout import drift, lock, standing, target, verify, versions
 from session_fix.rollout.finding import Severity
 from session_fix.rollout.found import Unseen
 from session_fix.rollout.reader import Reader
 from session_fix.rollout.standing import Standing
 from session_fix.rollout.versions import Differences, Likeness
 
-LOCK = 0x5E55_F1_0000_0001  # that of ``migrations/env.py``
 HOLDERS = f"""
 SELECT l.pid, coalesce(a.application_name, '') FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::int8 << 32 | l.objid::int8) = {LOCK}
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::int8 << 32 | l.objid::int8) = {lock.KEY}
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1
 """
 HAS_JOURNAL = """
