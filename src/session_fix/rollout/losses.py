@@ -44,6 +44,8 @@ def counted(connection: psycopg.Connection, plan: Plan) -> tuple[Loss, ...]:
     """Return what the plan would lose, as far as there is anything in it. Raises ``psycopg.Error``."""
     found = []
     for table, column in dropped(statement for step in plan.steps for statement in step.statements):
+        if connection.execute("SELECT to_regclass(%s) IS NULL", (f"public.{table}",)).fetchone() == (True,):
+            continue  # it was dropped before
         what = sql.Identifier(column) if column else sql.SQL("*")
         query = sql.SQL("SELECT count({}) FROM {}").format(what, sql.Identifier("public", table))
         row = connection.execute(query).fetchone()

@@ -163,7 +163,8 @@ class Performer:
     def _is_noted(self, session: psycopg.Connection, step: Step) -> bool:
         """Say whether the step was done: its row in the journal is written in its own transaction."""
         with suppress(psycopg.errors.LockNotAvailable):
-            return journal.position(self._plan, step) in journal.done(session, self._plan)
+            is_there = noted(session) == ((step.after,) if step.after else ())
+            return is_there and journal.position(self._plan, step) in journal.done(session, self._plan)
         return False
 
     def _note(self, session: psycopg.Connection, step: Step, note: str) -> None:

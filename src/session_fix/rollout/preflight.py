@@ -9,18 +9,30 @@ from dataclasses import dataclass
 import psycopg
 
 from session_fix.errors import RolloutRefusedError, UsageError
-from session_fix.rollout import binding, blockers, indexes, journal, objects, performing, pooler, revisions
+from session_fix.rollout import (
+    binding,
+    blockers,
+    hazards,
+    indexes,
+    journal,
+    objects,
+    performing,
+    pooler,
+    revisions,
+    standing,
+)
 from session_fix.rollout.blockers import Session
 from session_fix.rollout.facts import TRANSACTION_POOLER_PORT
 from session_fix.rollout.journal import Drift
 from session_fix.rollout.plan import Kind, Plan
 from session_fix.rollout.wanted import TABLES, VERSION_TABLE
 
+BY_OIDS = "oids/"
 SUPABASE_HOSTS = (".supabase.co", ".supabase.com", ".supabase.in")
 SUPABASE_ROLES = ("supabase_admin", "authenticator")
 SERVER = """
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', current_database()::text,
-    (SELECT system_identifier::text FROM pg_control_system()), current_setting('server_version_num')::int / 10000,
+    current_setting('server_version_num')::int / 10000,
     coalesce(shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), 'pg_database'), ''),
     ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY(%s)), current_user::text
 """
@@ -84,10 +96,11 @@ def of_plan(plan: Plan, *, allowed: Sequence[str], repairs: Iterable[str]) -> It
     """Yield what can be said without a database: what has to be allowed is, and each step can be carried out."""
     for hazard in plan.hazards:
         steps = ", ".join(step.id for step in plan.steps if hazard in step.hazards)
+        known = hazards.BY_ID.get(hazard)
         yield Check(
             f"hazard/{hazard}",
             "" if hazard in allowed else f"the plan holds the hazard {hazard}, in {steps}",
-            f"Read what the plan says of it; then pass --allow {hazard}.",
+            f"{f'{known.effect} {known.todo}' if known else 'Read what the plan says of it.'} Then --allow {hazard}.",
         )
     if unknown := sorted(set(allowed) - set(plan.hazards)):
         raise UsageError(f"The plan has no hazard {', '.join(unknown)}: it has {', '.join(plan.hazards) or 'none'}.")
@@ -127,13 +140,14 @@ def of_server(
     """Yield what is wrong with the server, the database and the role; nothing of it changes during a rollout."""
     row = connection.execute(SERVER, (list(SUPABASE_ROLES),)).fetchone()
     assert row  # noqa: S101  a SELECT without FROM has one
-    replica, read_only, database, identifier, major, comment, roles, role = row
+    replica, read_only, database, major, comment, roles, role = row
     yield Check(
         "server/primary",
         "the server is a replica" if replica else "transactions are read-only here" if read_only else "",
         "Connect to the primary, as a role that may write.",
     )
     bound = plan.binding
+    identifier = _identifier(connection, bound.system_identifier)
     for name, has, wants in (
         ("database", database, bound.database),
         ("system-identifier", identifier, bound.system_identifier),
@@ -163,6 +177,17 @@ def of_server(
         f"the role {role} lacks: {', '.join(missing)}" if missing else "",
         "Have it granted, or connect as another role.",
     )
+
+
+def _identifier(connection: psycopg.Connection, bound: str) -> str:
+    """Return what tells one server from another, in the way that the plan has it; ``bound`` where that fits."""
+    if not bound.startswith(BY_OIDS):
+        row = connection.execute(standing.IDENTIFIER).fetchone()
+        return row[0] if row else ""
+    row = connection.execute(standing.IDENTIFIER_INSTEAD, (list(TABLES),)).fetchone()
+    found = row[0] if row else ""
+    # its tables come and go with the first step
+    return bound if f"{found}/".startswith(f"{bound}/") or f"{bound}/".startswith(f"{found}/") else found
 
 
 def production_marks(params: Mapping[str, str], comment: str, roles: Sequence[str]) -> list[str]:

@@ -98,6 +98,8 @@ def survives(driver, cloned, own, plan_to, eventually):
             with psycopg.connect(**params) as connection:
                 versions = [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")]
                 return versions, objects.difference(objects.read(connection), of(target), exact=False)
+        except psycopg.errors.UndefinedTable:  # before the first revision
+            return [], {}
         except psycopg.OperationalError:  # the server recovers
             return None
 
