@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from session_fix.rollout import indexes, objects
+from session_fix.rollout import indexes, objects, versions
 from session_fix.rollout.journal import Drift
 from session_fix.rollout.plan import Kind, Plan
 
@@ -29,8 +29,7 @@ def place(plan: Plan, version: str) -> int | None:
 
 def drift(found: objects.Objects, version: str, roles: frozenset[str]) -> Drift:
     """Return what differs from what the revision leaves: what is found, and what should be."""
-    wanted: objects.Objects = objects.of_revision(version, roles) if version else {}
-    return objects.difference(found, wanted, exact=False)
+    return objects.difference(found, versions.promised_with_options(version, roles, found), exact=False)
 
 
 def unexplained(now: Drift, *, at_begin: Drift, plan: Plan) -> list[str]:

@@ -16,7 +16,8 @@ MOST_SHOWN = 20
 
 def differences(standing: Standing, version: str) -> Differences:
     """Return what differs from what the version promises; a valid constraint is as good as one that is not."""
-    return objects.difference(standing.objects, versions.promised(version, standing.roles), exact=False)
+    promised = versions.promised_with_options(version, standing.roles, standing.objects)
+    return objects.difference(standing.objects, promised, exact=False)
 
 
 def checked(standing: Standing, version: str, to: str) -> Differences:

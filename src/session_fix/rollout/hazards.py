@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from session_fix.errors import UsageError
 from session_fix.rollout import estimate, predict
 from session_fix.rollout.plan import Kind, Step
 from session_fix.rollout.server_findings import UTC
@@ -144,6 +145,12 @@ BY_ID = {hazard.id: hazard for hazard in HAZARDS}
 def of(step: Step, standing: Standing) -> tuple[str, ...]:
     """Return the ids of a step's hazards."""
     return tuple(hazard.id for hazard in HAZARDS if hazard.holds(step, standing))
+
+
+def check(allowed: Iterable[str]) -> None:
+    """Raise ``UsageError`` where a hazard that is allowed is none."""
+    if unknown := [name for name in allowed if name not in BY_ID]:
+        raise UsageError(f"There is no hazard {', '.join(unknown)}. There are: {', '.join(BY_ID)}.")
 
 
 def not_allowed(found: Iterable[str], allowed: Sequence[str]) -> tuple[str, ...]:

@@ -64,6 +64,14 @@ def present(found: Objects) -> tuple[str, ...]:
     return tuple(name for name in names() if not found.keys().isdisjoint(_policies(name)))
 
 
+def added(found: Objects) -> Objects:
+    """Return what the options that a schema has add to it."""
+    objects: dict[str, str] = {}
+    for name in present(found):
+        objects |= of(name)
+    return objects
+
+
 def rights(found: Objects, table: str, role: str) -> frozenset[str]:
     """Return what options grant to a role on a table; one whose policies are not as they should be grants nothing."""
     whole = [name for name in present(found) if all(found.get(one) == text for one, text in _policies(name).items())]

@@ -16,6 +16,7 @@ from session_fix.rollout import (
     indexes,
     journal,
     objects,
+    options,
     performing,
     pooler,
     revisions,
@@ -243,6 +244,8 @@ def of_state(connection: psycopg.Connection, plan: Plan) -> tuple[list[Check], P
             "`session-fix migrate adopt` finds out which revision they equal, and notes it.",
         ),
     ]
+    if plan.direction == "down":
+        checks.append(_without_options(found))
     if not known or behind is None:
         return checks, Place(version, behind or 0, roles, {})
     if version == binding.BASE and plan.adopts and noted is not None:
@@ -256,6 +259,15 @@ def of_state(connection: psycopg.Connection, plan: Plan) -> tuple[list[Check], P
     if odd := binding.unexplained(drift, at_begin=at_begin, plan=plan):
         checks.append(_changed(f"the schema is not what {version or 'no revision'} leaves", odd, drift))
     return checks, Place(version, behind, roles, at_begin)
+
+
+def _without_options(found: objects.Objects) -> Check:
+    names = options.present(found)
+    return Check(
+        "options/none",
+        f"the option {', '.join(names)} is there, and no earlier revision knows of it" if names else "",
+        f"Take it away first: session-fix migrate option {' '.join(names)} --undo --apply",
+    )
 
 
 def _changed(what: str, names: Sequence[str], drift: Drift) -> Check:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from session_fix.errors import RolloutRefusedError
-from session_fix.rollout import drift, probes, standing, target, versions
+from session_fix.rollout import drift, options, probes, standing, target, versions
 from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Unseen
 from session_fix.rollout.probes import Probe
@@ -168,7 +168,8 @@ def _orphans(seen: Seen) -> Iterator[Finding]:
 def _rights(found: Standing) -> Iterator[Finding]:
     for role in sorted(found.roles):
         for table in sorted(found.tables):
-            has, wants = found.rights.get(table, {}).get(role, frozenset()), RIGHTS[role]
+            has = found.rights.get(table, {}).get(role, frozenset())
+            wants = RIGHTS[role] | options.rights(found.objects, table, role)
             if more := has - wants:
                 what = f"{role} may do with {table} what it should not: {', '.join(sorted(more))}"
                 todo = "Revoke it: from the role, from PUBLIC, or from a role that it is a member of."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from session_fix.errors import RolloutRefusedError, UsageError
-from session_fix.rollout import objects, revisions
+from session_fix.rollout import objects, options, revisions
 from session_fix.rollout.standing import Standing
 from session_fix.rollout.wanted import VERSION_TABLE
 
@@ -40,6 +40,12 @@ def ids() -> tuple[str, ...]:
 def promised(version: str, roles: frozenset[str]) -> objects.Objects:
     """Return the schema of a version, "" for none, on a server with these of the data API's roles."""
     return objects.of_revision(version, roles) if version else {}
+
+
+def promised_with_options(version: str, roles: frozenset[str], found: objects.Objects) -> objects.Objects:
+    """Return the schema of a version, at head with the options that are there."""
+    schema = promised(version, roles)
+    return {**schema, **options.added(found)} if version == ids()[-1] else schema
 
 
 def likeness(found: objects.Objects, roles: frozenset[str]) -> Likeness:

@@ -11,7 +11,7 @@ from alembic.config import Config
 
 from session_fix import folders
 from session_fix.errors import RolloutBusyError, RolloutRefusedError, StepFailedError
-from session_fix.rollout import audit, facts, objects, opting, options, snapshots, wanted
+from session_fix.rollout import apply, audit, facts, objects, opting, options, planning, snapshots, verify, wanted
 
 HEAD = wanted.revisions()[-1]
 OWNER = options.read(options.OWNER_POLICIES)
@@ -206,3 +206,23 @@ def migrated_down(database):
             perform(config, revision)
 
     return migrate
+
+
+def test_verify_takes_the_option_for_what_it_is(database):
+    """It was added by choice, and is no change that somebody made by hand."""
+    opting.change(database.params, OWNER)
+    assert verify.judge(verify.look(database.params, timeout_s=10)).findings == ()
+    database.rows("ALTER POLICY ai_sessions_owner ON ai_sessions USING (true)")
+    found = verify.judge(verify.look(database.params, timeout_s=10)).findings
+    assert "policy/differs/ai_sessions.ai_sessions_owner" in {one.id for one in found}
+
+
+def test_a_rollback_wants_it_taken_away_first(database):
+    """No earlier revision knows of it: its grants would be left over tables without row level security."""
+    opting.change(database.params, OWNER)
+    plan = planning.plan(database.params, to="0016", direction=planning.DOWN)
+    with pytest.raises(RolloutRefusedError, match="session-fix migrate option owner-policies --undo --apply"):
+        apply.apply(plan, database.params, allowed=plan.hazards)
+    opting.change(database.params, OWNER, undo=True)
+    plan = planning.plan(database.params, to="0016", direction=planning.DOWN)
+    assert apply.apply(plan, database.params, allowed=plan.hazards).after == "0016_updated_at_trigger"
