@@ -34,7 +34,10 @@ def findings(facts: Facts, expected: Expected) -> Iterator[Finding]:
         yield Finding("access/no-usage", PROBLEM, what, "GRANT USAGE ON SCHEMA public TO service_role.")
     for table in facts.tables.values():
         for role in sorted(facts.roles):
-            yield from _rights(table, role, by_option=options.rights(facts.objects or {}, table.name, role))
+            grant = f"grant {table.name} to {role}"
+            by_option = options.rights(facts.objects or {}, table.name, role)
+            is_pending = expected.is_noted and not expected.is_due(grant)
+            yield from _rights(table, role, by_option=by_option, is_pending=is_pending)
         is_due = table.kind != "v" and all(
             text and "row security" in text for text in expected.may_be(f"table {table.name}")
         )
@@ -44,9 +47,10 @@ def findings(facts: Facts, expected: Expected) -> Iterator[Finding]:
     yield from _settings(facts.settings)
 
 
-def _rights(table: Table, role: str, *, by_option: frozenset[str]) -> Iterator[Finding]:
+def _rights(table: Table, role: str, *, by_option: frozenset[str], is_pending: bool) -> Iterator[Finding]:
+    """Yield what differs in a role's rights; ``is_pending`` where the revision that grants them is yet to come."""
     has, wanted = table.rights.get(role, frozenset()), RIGHTS[role]
-    if missing := sorted(wanted - has):
+    if (missing := sorted(wanted - has)) and not is_pending:
         what = f"{role} may not {', '.join(missing)} on {table.name}"
         todo = f"GRANT {', '.join(missing)} ON public.{table.name} TO {role}; revision 0002_api_grants does."
         yield Finding(f"access/right-missing/{role}/{table.name}", PROBLEM, what, todo, len(missing))
