@@ -85,6 +85,12 @@ CASES = {
         SESSION + "INSERT INTO ai_sessions SELECT gen_random_uuid(), upper(id::text), now(), now() FROM ai_sessions",
         {"rows/phantoms": 1},
     ),
+    "a session that a phantom stands for is none itself, though it has the shape of one": (
+        SESSION
+        + """INSERT INTO ai_sessions SELECT '22222222-2222-4222-8222-222222222222', id, now(), now() FROM ai_sessions;
+        INSERT INTO ai_sessions VALUES (gen_random_uuid(), '22222222-2222-4222-8222-222222222222', now(), now())""",
+        {"rows/phantoms": 1},
+    ),
     "a UUID that nothing else names": (
         SESSION + "INSERT INTO ai_sessions SELECT gen_random_uuid(), gen_random_uuid(), now(), now() FROM ai_sessions",
         {"rows/phantoms": 1},
