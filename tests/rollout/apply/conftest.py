@@ -1,7 +1,10 @@
 """Plans made from the revisions alone, for the databases of these tests."""
 
 import importlib.util
-from contextlib import nullcontext
+import json
+import subprocess
+import sys
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -158,3 +161,39 @@ def load_pooler():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.TransactionPooler
+
+
+@pytest.fixture(scope="module")
+def start_driver(tmp_path_factory):
+    """Return a function that starts a process that carries out plans, and returns what hands it a task.
+
+    That returns a function which waits for the answer. They end with the module.
+    """
+    said = tmp_path_factory.mktemp("driver") / "stderr"
+    with ExitStack() as stack:
+        stderr = stack.enter_context(said.open("ab"))
+
+        def start():
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, Path(__file__).with_name("driver.py")],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    encoding="utf-8",
+                )
+            )
+
+            def answered():
+                answer = json.loads(process.stdout.readline())
+                assert answer["code"] != 99, said.read_text()
+                return answer
+
+            def begin(task):
+                process.stdin.write(json.dumps(task) + "\n")
+                process.stdin.flush()
+                return answered
+
+            return begin
+
+        yield start

@@ -1,7 +1,7 @@
 """Carries out plans in processes that may be killed, at a point of them: before or after anything sent to the server.
 
-Reads one line of JSON a run from standard input, forks, and answers with how the child ended and how many points it
-came past. The imports are done once.
+Reads one line of JSON a run from standard input, forks, and answers with how the child ended, how many points it
+came past and how many steps it did. The imports are done once.
 """
 
 import json
@@ -69,16 +69,16 @@ def child(task, out):
     """Carry out one plan; end with the code of what went wrong."""
     points = Points(task)
     points.install()
-    code = 0
+    code, done = 0, 0
     try:
-        apply(plans.read(task["plan"]), task["params"])
+        done = len(apply(plans.read(task["plan"]), task["params"]).done)
     except SessionFixError as error:
         code = error.exit_code
         sys.stderr.write(f"{error}\n")
     except BaseException:  # noqa: BLE001  the test shows it
         traceback.print_exc()
         code = 99
-    os.write(out, str(points.passed).encode())
+    os.write(out, json.dumps({"points": points.passed, "done": done}).encode())
     os._exit(code)
 
 
@@ -91,10 +91,10 @@ def main():
             os.close(read)
             child(json.loads(line), write)
         os.close(write)
-        passed = os.read(read, 64).decode()
+        told = os.read(read, 4096) or b'{"points": 0}'  # it was killed
         os.close(read)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        sys.stdout.write(json.dumps({"code": code, "points": int(passed or 0)}) + "\n")
+        sys.stdout.write(json.dumps({"code": code} | json.loads(told)) + "\n")
         sys.stdout.flush()
 
 

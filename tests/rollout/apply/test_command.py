@@ -50,7 +50,7 @@ def ended(running):
 
     def run(*arguments, **options):
         with running(*arguments, **options) as process:
-            said = process.communicate(timeout=60)
+            said = process.communicate(timeout=200)
             return process.returncode, *said
 
     return run
@@ -110,7 +110,7 @@ def test_a_signal_takes_the_step_back_and_says_where_the_database_is(at, running
             assert "Step 1 of 1" in process.stderr.readline()
             assert "a dump" in process.stderr.readline()
             process.send_signal(number)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=100)
     assert (process.returncode, out) == (130, "")
     assert f"The database is at {BEFORE}, 0 of 1 steps are done. The same command goes on from there." in err
     assert state_of(database)[1:] == before
@@ -128,7 +128,7 @@ def test_a_signal_during_an_index_says_that_it_is_invalid(at, running, ended, pl
             assert "Step 1 of 1" in process.stderr.readline()
             assert "left open" in process.stderr.readline()
             process.send_signal(number)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=100)
     assert process.returncode == 130
     assert f"{INDEX} is INVALID, a rerun sees to it" in err
     code, _, err = ended("apply", file)

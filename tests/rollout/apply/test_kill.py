@@ -4,11 +4,7 @@ Killed is the tool, its session, or the server, before and after each exchange o
 """
 
 import itertools
-import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -26,28 +22,15 @@ TRANSACTION, CONCURRENTLY = IDS.index("0014_interactions_checks"), IDS.index("00
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    """Yield a function that carries out a plan in a process of its own, and returns its exit code and its points."""
-    said = tmp_path_factory.mktemp("driver") / "stderr"
-    with said.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("driver.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            encoding="utf-8",
-        )
-        with process:
+def driver(start_driver):
+    """Return a function that carries out a plan in a process of its own, and returns its exit code and its points."""
+    begin = start_driver()
 
-            def run(plan, params, admin, **what):
-                task = {"plan": plans.written(plan), "params": params, "admin": admin, **what}
-                process.stdin.write(json.dumps(task) + "\n")
-                process.stdin.flush()
-                answer = json.loads(process.stdout.readline())
-                assert answer["code"] != 99, said.read_text()
-                return answer["code"], answer["points"]
+    def run(plan, params, admin, **what):
+        answer = begin({"plan": plans.written(plan), "params": params, "admin": admin, **what})()
+        return answer["code"], answer["points"]
 
-            yield run
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -18,32 +18,10 @@ PROGRAMS = Path(sys.executable).parent
 NIGHTLY = [pytest.param(trial, marks=pytest.mark.nightly) for trial in range(1, 101)]
 
 
-@pytest.fixture
-def started(empty, planned, tmp_path):
-    """Return a function that starts rollouts and Alembic's own at once, and returns how each of them ended."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SESSION_FIX", "PYTEST"))}
-    params = empty.params
-    url = "postgresql:///{dbname}?host={host}&port={port}&user={user}&password={password}"
-    env |= {
-        "SESSION_FIX_DSN": make_conninfo(**params),
-        "DATABASE_URL": url.format(**{"port": "5432", "password": ""} | params),
-    }
-
-    def start(rollouts, alembics=0):
-        file = tmp_path / "plan.json"
-        file.write_text(plans.written(planned(empty)))
-        apply = [PROGRAMS / "session-fix", "migrate", "apply", file, "--patience", "200"]
-        alembic = [PROGRAMS / "alembic", "upgrade", "head"]
-        running = [
-            subprocess.Popen(
-                command, cwd=CHECKOUT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
-            )
-            for command in [apply] * rollouts + [alembic] * alembics
-        ]
-        said = [process.communicate(timeout=250)[0] for process in running]
-        return [(process.returncode, text) for process, text in zip(running, said, strict=True)]
-
-    return start
+@pytest.fixture(scope="module")
+def eight(start_driver):
+    """Return what hands a task to each of eight processes."""
+    return [start_driver() for _ in range(8)]
 
 
 def check(database, schema_of):
@@ -56,27 +34,37 @@ def check(database, schema_of):
 @pytest.mark.parametrize("trial", [0, *NIGHTLY])
 @pytest.mark.parametrize("begin", ["", MIDDLE])
 @pytest.mark.timeout(300)
-@pytest.mark.usefixtures("trial")
-def test_eight_at_once(at, started, schema_of, begin):
+def test_eight_at_once(at, planned, eight, schema_of, begin, trial):
     """Eight replicas of a deployment begin together: plain Alembic has losers then, or leaves an INVALID index."""
     database = at(begin)
-    ended = started(8)
-    assert [code for code, _ in ended] == [0] * 8, ended
-    assert sum("nothing was left to do" in said for _, said in ended) == 7, ended
+    task = {"plan": plans.written(planned(database)), "params": database.params, "admin": {}}
+    ended = [answered() for answered in [hand_over(task) for hand_over in eight]]
+    assert [one["code"] for one in ended] == [0] * 8, trial
+    whole = len(IDS) - (IDS.index(begin) + 1 if begin else 0)
+    assert sorted(one["done"] for one in ended) == [0] * 7 + [whole], trial
     check(database, schema_of)
-
-
-@pytest.fixture
-def trial(request):
-    """Return the number of the trial, which nothing but its repetition depends on."""
-    return request.param
 
 
 @pytest.mark.parametrize("begin", ["", MIDDLE])
 @pytest.mark.timeout(300)
-def test_with_alembic_among_them(at, started, schema_of, begin):
+def test_with_alembic_among_them(at, planned, tmp_path, schema_of, begin):
     """Somebody's pipeline runs `alembic upgrade head`: it takes the same lock, so it waits, or is waited for."""
     database = at(begin)
-    ended = started(2, alembics=1)
-    assert [code for code, _ in ended] == [0] * 3, ended
+    file = tmp_path / "plan.json"
+    file.write_text(plans.written(planned(database)))
+    url = "postgresql:///{dbname}?host={host}&port={port}&user={user}&password={password}"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SESSION_FIX", "PYTEST"))}
+    env |= {
+        "SESSION_FIX_DSN": make_conninfo(**database.params),
+        "DATABASE_URL": url.format(**{"port": "5432", "password": ""} | database.params),
+    }
+    apply = [PROGRAMS / "session-fix", "migrate", "apply", file]
+    running = [
+        subprocess.Popen(
+            command, cwd=CHECKOUT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        )
+        for command in (apply, [PROGRAMS / "alembic", "upgrade", "head"], apply)
+    ]
+    said = [process.communicate(timeout=250)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * 3, said
     check(database, schema_of)
