@@ -78,7 +78,7 @@ def test_a_dsn_that_leads_nowhere(dsn, tmp_path, monkeypatch):
     (tmp_path / "plan.json").write_text("{}")
     for path, arguments in COMMANDS.items():
         told = [argument.format(folder=tmp_path) for argument in arguments]
-        report = ["--json", str(tmp_path / "report.json")] if path != ("migrate", "option") else []
+        report = ["--json", str(tmp_path / "report.json")]
         for debug in ([], ["--debug"]):
             ended = CliRunner().invoke(cli, [*debug, *path, *told, *report])
             assert ended.exit_code != 0, path
@@ -114,7 +114,7 @@ def run(database, folder, path, arguments):
     env = {"PATH": "/usr/bin:/bin", "SESSION_FIX_DSN": dsn, "SUPABASE_SERVICE_ROLE_KEY": CANARY, "HOME": str(folder)}
     report = folder / f"{'-'.join(path)}.json"
     done = subprocess.run(
-        [PROGRAM, *path, *told, *(["--json", report] if path != ("migrate", "option") else [])],
+        [PROGRAM, *path, *told, "--json", report],
         env=env,
         cwd=folder,
         capture_output=True,

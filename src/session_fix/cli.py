@@ -15,10 +15,11 @@ import click
 from rich.console import Console
 
 import session_fix
-from session_fix import cli_explore, cli_migrate, cli_rollout
+from session_fix import cli_explore, cli_migrate
 from session_fix import settings as settings_module
 from session_fix.cli_options import EXIT_CODES, check_reports, stack_options, write_report
-from session_fix.commands import repair as commands_repair
+from session_fix.commands.audit import audit
+from session_fix.commands.repair import repair
 from session_fix.errors import SessionFixError, UsageError
 from session_fix.progress import Progress
 
@@ -218,9 +219,9 @@ def cache(action: str, json_file: str | None) -> None:
 
 cli.add_command(cli_explore.explore)
 cli.add_command(cli_explore.rerun)
-cli.add_command(cli_rollout.audit)
+cli.add_command(audit)
 cli.add_command(cli_migrate.migrate)
-cli.add_command(commands_repair.repair)
+cli.add_command(repair)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from session_fix.cli_options import write_report
+from session_fix.commands.options import database_options
 from session_fix.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
     from session_fix.rollout.plan import Plan
 
 OPTIONS = (
-    click.option(
-        "--dsn-variable",
-        "variable",
-        metavar="NAME",
-        default="SESSION_FIX_DSN",
-        show_default=True,
-        help="Environment variable that holds the database's DSN.",
-    ),
-    click.option("--allow-remote", is_flag=True, help="Let the database be on another machine."),
     click.option("--database", "typed", metavar="NAME", default="", help="Its name, where it looks like production."),
     click.option(
         "--patience",
@@ -45,12 +37,12 @@ OPTIONS = (
         show_default=True,
         help="How often to try a step that others are in the way of.",
     ),
-    click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write JSON here."),
 )
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that both have."""
+    command = database_options(command)
     for option in reversed(OPTIONS):
         command = option(command)
     return command

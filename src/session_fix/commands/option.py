@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
+from session_fix.cli_options import check_reports, write_report
+from session_fix.commands.options import database_options
 from session_fix.progress import Progress
 
 
@@ -11,15 +15,6 @@ from session_fix.progress import Progress
 @click.argument("name", metavar="NAME", type=click.Choice(["owner-policies"]))
 @click.option("--undo", is_flag=True, help="Take it away again.")
 @click.option("--apply", "does_apply", is_flag=True, help="Do it. Without this, only the SQL is printed.")
-@click.option(
-    "--dsn-variable",
-    "variable",
-    metavar="NAME",
-    default="SESSION_FIX_DSN",
-    show_default=True,
-    help="Environment variable that holds the database's DSN.",
-)
-@click.option("--allow-remote", is_flag=True, help="Let the database be on another machine.")
 @click.option(
     "--patience",
     "patience_s",
@@ -29,13 +24,15 @@ from session_fix.progress import Progress
     show_default=True,
     help="How long to try to be let in.",
 )
+@database_options
 def option(
     name: str,
     undo: bool,  # noqa: FBT001  click passes it by name
     does_apply: bool,  # noqa: FBT001  click passes it by name
+    patience_s: float,
     variable: str,
     allow_remote: bool,  # noqa: FBT001  click passes it by name
-    patience_s: float,
+    json_file: str | None,
 ) -> None:
     """Add an option to a database at head.
 
@@ -49,12 +46,19 @@ def option(
     """
     from session_fix.rollout import opting, options, target  # noqa: PLC0415  `--help` should not wait for it
 
+    check_reports(json_file)
     chosen = options.read(name)
+    sql = [chosen.down] if undo else [chosen.index, chosen.up]
+    report = {"option": name, "undo": undo, "applied": does_apply, "sql": sql}
     if not does_apply:
-        click.echo("\n".join([chosen.down] if undo else [chosen.index, chosen.up]), nl=False)
+        click.echo("\n".join(sql), nl=False)
+        if json_file:
+            write_report(json_file, json.dumps(report, indent=1))
         return
     params = target.params(variable, allow_remote=allow_remote, purpose="it may be changed from here")
     progress = Progress()
     with progress.live(), progress.step(f"{'Taking away' if undo else 'Adding'} {name}"):
         opting.change(params, chosen, undo=undo, patience_s=patience_s)
     click.echo(f"{name}: {'taken away' if undo else 'added'}, and read back.")
+    if json_file:
+        write_report(json_file, json.dumps(report, indent=1))

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from session_fix.cli_options import EXIT_CODES, check_reports, write_report
+from session_fix.commands.options import database_options
 from session_fix.errors import UsageError
 from session_fix.progress import Progress
 
@@ -69,16 +70,7 @@ class _Latest:
     show_default=True,
     help="About so long is a transaction; batches grow and shrink to fit.",
 )
-@click.option(
-    "--dsn-variable",
-    "variable",
-    metavar="NAME",
-    default="SESSION_FIX_DSN",
-    show_default=True,
-    help="Environment variable that holds the database's DSN.",
-)
-@click.option("--allow-remote", is_flag=True, help="Let the database be on another machine.")
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write JSON here.")
+@database_options
 def repair(
     applies: bool,  # noqa: FBT001  click passes it by name
     phantoms: str,

@@ -1,4 +1,4 @@
-"""The commands of the rollout."""
+"""``session-fix audit``: what there is to repair."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ from contextlib import suppress
 import click
 
 from session_fix.cli_options import EXIT_CODES, check_reports, write_report
+from session_fix.commands.options import database_options
 from session_fix.progress import Progress
 
 
 @click.command()
-@click.option(
-    "--dsn-variable",
-    "variable",
-    metavar="NAME",
-    default="SESSION_FIX_DSN",
-    show_default=True,
-    help="Environment variable that holds the database's DSN.",
-)
-@click.option("--allow-remote", is_flag=True, help="Let the database be on another machine.")
 @click.option("--exact", is_flag=True, help="Count every row of large tables, too.")
 @click.option(
     "--timeout",
@@ -32,12 +24,12 @@ from session_fix.progress import Progress
     show_default=True,
     help="How long one statement may take.",
 )
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write JSON here.")
+@database_options
 def audit(
-    variable: str,
-    allow_remote: bool,  # noqa: FBT001  click passes it by name
     exact: bool,  # noqa: FBT001  click passes it by name
     timeout_s: float,
+    variable: str,
+    allow_remote: bool,  # noqa: FBT001  click passes it by name
     json_file: str | None,
 ) -> None:
     """Say what there is to repair in a database, and change nothing.
