@@ -17,7 +17,8 @@ CREATE = re.compile(
 )
 DROP = re.compile(r"DROP INDEX CONCURRENTLY (?:IF EXISTS )?public\.(?P<name>\w+)")
 INDEXES = """
-SELECT x.relname, c.relname, pg_get_indexdef(x.oid), i.indisvalid AND i.indisready
+SELECT x.relname, c.relname, pg_get_indexdef(x.oid), i.indisvalid AND i.indisready,
+    EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.oid AND k.contype IN ('p', 'u', 'x'))
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
 WHERE x.relnamespace = 'public'::regnamespace ORDER BY x.relname
 """
@@ -43,12 +44,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that is there."""
+    """An index that is there; ``is_kept``: a constraint is made of it, and it is nobody else's."""
 
     name: str
     table: str
     definition: str
     valid: bool
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def todo(index: Wanted, found: tuple[Index, ...]) -> Todo:
         )
     if there:
         return Todo("nothing")
-    equal = next((one for one in found if one.valid and _renamed(one, index.name) == index.definition), None)
+    free = (one for one in found if one.valid and not one.is_kept)
+    equal = next((one for one in free if _renamed(one, index.name) == index.definition), None)
     return Todo("rename", equal.name) if equal else Todo("build", index.name)
 
 

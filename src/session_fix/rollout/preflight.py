@@ -19,9 +19,11 @@ from session_fix.rollout import (
     options,
     performing,
     pooler,
+    predict,
     revisions,
     standing,
 )
+from session_fix.rollout.adoption import DROPS_FOREIGN_KEY
 from session_fix.rollout.blockers import Session
 from session_fix.rollout.facts import TRANSACTION_POOLER_PORT
 from session_fix.rollout.journal import Drift
@@ -254,7 +256,7 @@ def of_state(connection: psycopg.Connection, plan: Plan) -> tuple[list[Check], P
     if noted is None and versions == plan.binding.versions:
         if objects.fingerprint(found) != plan.binding.fingerprint:
             checks.append(_changed("the schema is not the one that the plan was made for", list(drift), drift))
-        noted = drift
+        noted = {**drift, **_dropped_by(plan, roles)}
     at_begin = noted or {}
     if odd := binding.unexplained(drift, at_begin=at_begin, plan=plan):
         checks.append(_changed(f"the schema is not what {version or 'no revision'} leaves", odd, drift))
@@ -268,6 +270,13 @@ def _without_options(found: objects.Objects) -> Check:
         f"the option {', '.join(names)} is there, and no earlier revision knows of it" if names else "",
         f"Take it away first: session-fix migrate option {' '.join(names)} --undo --apply",
     )
+
+
+def _dropped_by(plan: Plan, roles: frozenset[str]) -> Drift:
+    """Return what an adoption takes away for a revision of the same plan to make again."""
+    if not any(step.id == DROPS_FOREIGN_KEY for step in plan.steps):
+        return {}
+    return {predict.KEY: (None, objects.of_revision(plan.adopts, roles)[predict.KEY])}
 
 
 def _changed(what: str, names: Sequence[str], drift: Drift) -> Check:

@@ -5,9 +5,9 @@ import json
 import psycopg
 import pytest
 
-from session_fix.errors import MigrationIncompleteError, StepFailedError
+from session_fix.errors import MigrationIncompleteError, RolloutInterruptedError, StepFailedError
 from session_fix.report import applied as report
-from session_fix.rollout import objects, revisions
+from session_fix.rollout import objects, planning, revisions
 from session_fix.rollout.apply import apply
 from session_fix.rollout.happening import Begun, Done, Said
 
@@ -165,6 +165,24 @@ def test_a_foreign_key_that_was_dropped_comes_back_over_orphans(at, planned, app
     applied(planned(database), database)
     assert objects.difference(schema_of(database), objects.of_revision(HEAD)) == {}
     assert database.rows("SELECT count(*) FROM ai_sessions") == [(1,)]
+
+
+def test_a_rollout_over_orphans_goes_on_after_each_of_its_steps(at, schema_of):
+    """Between 0008 and 0010 the key is there and not valid: no revision leaves it so, and nobody changed it since."""
+    database = at("0002_api_grants")
+    database.rows("ALTER TABLE ai_interactions DROP CONSTRAINT ai_interactions_session_id_fkey")
+    database.rows("INSERT INTO ai_interactions VALUES (gen_random_uuid(), gen_random_uuid(), '', '')")
+    plan = planning.plan(database.params)
+
+    def end_after_a_step(event):
+        if isinstance(event, Done):
+            raise KeyboardInterrupt
+
+    for _ in plan.steps:
+        with pytest.raises(RolloutInterruptedError, match="goes on"):
+            apply(plan, database.params, allowed=plan.hazards, on=end_after_a_step)
+    assert apply(plan, database.params, allowed=plan.hazards).done == ()
+    assert schema_of(database) == objects.of_revision(HEAD)
 
 
 def test_what_was_there_before_and_is_none_of_ours_is_a_remark(at, planned, applied):
