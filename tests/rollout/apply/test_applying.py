@@ -135,7 +135,7 @@ def test_somebody_else_who_migrates_is_noticed(at, planned):
         if isinstance(event, Begun) and event.step.id == IDS[-2]:
             database.rows("UPDATE alembic_version SET version_num = %s", HEAD)
 
-    with pytest.raises(StepFailedError, match="Somebody else migrates"):
+    with pytest.raises(StepFailedError, match=f"before {IDS[-2]}, alembic_version says {HEAD}"):
         apply(planned(database), database.params, on=meddle)
     assert database.rows("SELECT relrowsecurity FROM pg_class WHERE relname = 'ai_sessions'") == [(False,)]
 

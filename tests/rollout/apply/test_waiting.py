@@ -141,7 +141,7 @@ def test_an_index_that_is_being_built_is_waited_for(at, planned, reader, eventua
         finally:
             old.rollback()
             thread.join()
-    assert f"pid {pid}" in seen[0]
+    assert f"being built there already: pid {pid}" in seen[0]
     assert database.rows("SELECT version_num FROM alembic_version") == [(INDEX_STEP,)]
 
 
