@@ -57,7 +57,7 @@ SELECT c.relname, x.relname,
     i.indisvalid AND i.indisready,
     EXISTS (SELECT FROM pg_stat_progress_create_index p
         WHERE p.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND coalesce(p.index_relid, i.indexrelid) = i.indexrelid)
+            AND coalesce(nullif(p.index_relid, 0), i.indexrelid) = i.indexrelid)
 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid WHERE {OURS}
 ORDER BY x.relname
 """

@@ -6,6 +6,7 @@ The copy lies on a throwaway server of the same major version. The database itse
 from __future__ import annotations
 
 import dataclasses
+import re
 import secrets
 import tempfile
 import threading
@@ -19,7 +20,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from session_fix import archives, connecting
+from session_fix import archives, connecting, settings
 from session_fix.errors import EnvironmentUnavailableError, RolloutRefusedError
 from session_fix.progress import SILENT, Progress
 from session_fix.rollout import drift, objects, predict, target
@@ -119,7 +120,9 @@ def _server(major: int) -> Iterator[Server]:
             "statements."
         )
     else:
-        with docker.start(image=f"postgres:{major}") as (server, _):
+        chosen = settings.load({}).postgres_image  # somebody's own, where it is of that version
+        image = chosen if re.search(rf":{major}\b", chosen) else f"postgres:{major}"
+        with docker.start(image=image) as (server, _):
             yield server
 
 

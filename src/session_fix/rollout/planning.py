@@ -35,14 +35,19 @@ class Made:
 
 
 def plan(
-    params: Mapping[str, str], *, to: str = versions.HEAD, direction: str = UP, progress: Progress = SILENT
+    params: Mapping[str, str],
+    *,
+    to: str = versions.HEAD,
+    direction: str = UP,
+    server: Server | None = None,
+    progress: Progress = SILENT,
 ) -> Plan:
     """Return the plan to take the database at these libpq parameters to a revision, ``head`` or, going down, ``base``.
 
     Raises ``RolloutRefusedError`` when the database is none to be planned for, ``UsageError`` for a revision that is
     not there or lies the other way, and what ``measure.copied`` and ``standing.read`` raise.
     """
-    return made(params, to=to, direction=direction, progress=progress).plan
+    return made(params, to=to, direction=direction, server=server, progress=progress).plan
 
 
 def made(

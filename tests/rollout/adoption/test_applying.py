@@ -81,7 +81,7 @@ def test_what_is_adopted_is_not_adopted_again(hand_made, adopted):
     apply.apply(adopted, hand_made.params, allowed=adopted.hazards)
     with pytest.raises(RolloutRefusedError, match="it is adopted"):
         planning.adopted(hand_made.params)
-    assert planning.plan(hand_made.params).steps == ()
+    assert planning.plan(hand_made.params).steps == ()  # nothing to measure, and so no server
 
 
 def test_a_database_without_the_tables_has_nothing_to_adopt(session_fix_stack):

@@ -167,12 +167,12 @@ def test_a_foreign_key_that_was_dropped_comes_back_over_orphans(at, planned, app
     assert database.rows("SELECT count(*) FROM ai_sessions") == [(1,)]
 
 
-def test_a_rollout_over_orphans_goes_on_after_each_of_its_steps(at, schema_of):
+def test_a_rollout_over_orphans_goes_on_after_each_of_its_steps(at, schema_of, session_fix_stack):
     """Between 0008 and 0010 the key is there and not valid: no revision leaves it so, and nobody changed it since."""
     database = at("0002_api_grants")
     database.rows("ALTER TABLE ai_interactions DROP CONSTRAINT ai_interactions_session_id_fkey")
     database.rows("INSERT INTO ai_interactions VALUES (gen_random_uuid(), gen_random_uuid(), '', '')")
-    plan = planning.plan(database.params)
+    plan = planning.plan(database.params, server=session_fix_stack.databases.server)
 
     def end_after_a_step(event):
         if isinstance(event, Done):

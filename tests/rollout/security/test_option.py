@@ -217,12 +217,13 @@ def test_verify_takes_the_option_for_what_it_is(database):
     assert "policy/differs/ai_sessions.ai_sessions_owner" in {one.id for one in found}
 
 
-def test_a_rollback_wants_it_taken_away_first(database):
+def test_a_rollback_wants_it_taken_away_first(database, session_fix_stack):
     """No earlier revision knows of it: its grants would be left over tables without row level security."""
+    server = session_fix_stack.databases.server
     opting.change(database.params, OWNER)
-    plan = planning.plan(database.params, to="0016", direction=planning.DOWN)
+    plan = planning.plan(database.params, to="0016", direction=planning.DOWN, server=server)
     with pytest.raises(RolloutRefusedError, match="session-fix migrate option owner-policies --undo --apply"):
         apply.apply(plan, database.params, allowed=plan.hazards)
     opting.change(database.params, OWNER, undo=True)
-    plan = planning.plan(database.params, to="0016", direction=planning.DOWN)
+    plan = planning.plan(database.params, to="0016", direction=planning.DOWN, server=server)
     assert apply.apply(plan, database.params, allowed=plan.hazards).after == "0016_updated_at_trigger"
