@@ -26,7 +26,7 @@ BEGIN
         COMMENT ON TABLE session_fix.repair_journal IS
             'What session-fix repaired: rows as they were and as they became. It is what an undo goes by.';
         CREATE INDEX IF NOT EXISTS repair_journal_to_undo
-            ON session_fix.repair_journal (repair, session_id) WHERE undone_at IS NULL;
+            ON session_fix.repair_journal (session_id, repair) WHERE undone_at IS NULL;
         REVOKE ALL ON SCHEMA session_fix FROM PUBLIC;
         FOR api_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
             EXECUTE 'REVOKE ALL ON session_fix.repair_journal FROM ' || quote_ident(api_role);

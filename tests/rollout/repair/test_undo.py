@@ -252,3 +252,13 @@ def test_the_journal_is_for_its_owner(keyless):
                 connection.execute(f"SET ROLE {role}")
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(f"SELECT FROM session_fix.{table}")
+
+
+def test_the_planner_has_seen_what_batches_look_into(keyless):
+    """Of a table that it has never seen it expects few rows, and each batch reads a million: measured, not imagined."""
+    seen = "SELECT DISTINCT tablename::text FROM pg_stats WHERE tablename = ANY(%s)"
+    tables = ["ai_interactions", "ai_sessions", "repair_journal"]
+    assert keyless.rows(seen, tables) == []
+    repair.repair(keyless.params)
+    repair.undo(keyless.params, "repair")
+    assert {name for (name,) in keyless.rows(seen, tables)} == set(tables)

@@ -17,6 +17,7 @@ from session_fix.rollout.repair import batches, fitness, statements, support
 from session_fix.rollout.repair.batches import APPLICATION, Batch, translated
 from session_fix.rollout.repair.outcome import Found, Repaired
 from session_fix.rollout.repair.pace import needs_index
+from session_fix.rollout.wanted import TABLES
 
 BATCH_ROWS, BATCH_MS, LOCK_TIMEOUT_MS = 2000, 200.0, 200
 STATEMENT_TIMEOUT_MS = 3_600_000  # of a list, which reads both tables; a batch is bounded by its rows
@@ -70,6 +71,7 @@ def repair(
     with closing(opened) as connection, translated(params):
         _check(connection, merging=phantoms != "none", removing=orphans in ("quarantine", "delete"))
         statements.prepare(connection)
+        statements.learn(connection, *(f"public.{table}" for table in TABLES))
         work = _Work(
             connection, params, phantoms, orphans, batch_rows, batch_ms, progress, tell, statements.checked_run(run)
         )

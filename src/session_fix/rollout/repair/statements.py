@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import cache
 
 import psycopg
@@ -36,6 +37,10 @@ SELECT row_number() OVER (ORDER BY session_id, id) AS n, id, session_id, certain
 PICK = """
 INSERT INTO pg_temp.session_fix_picked SELECT id, session_id, certain FROM pg_temp.session_fix_work
 WHERE n > {after} AND n <= {upto}
+"""
+UNSEEN = """
+SELECT FROM pg_class c WHERE oid = to_regclass(%s) AND NOT EXISTS (
+    SELECT FROM pg_stats s WHERE s.tablename = c.relname AND s.schemaname = c.relnamespace::regnamespace::text)
 """
 # The planner guesses that few user_ids are UUIDs; two long lists must not be compared row by row.
 BY_HASH = "SET LOCAL enable_nestloop TO off"
@@ -77,6 +82,19 @@ def prepare(connection: psycopg.Connection) -> None:
         connection.execute(text(name).encode())
     for name in TABLES:  # one that was never analyzed passes for ten pages, and each batch would read a whole table
         connection.execute(f"ANALYZE pg_temp.session_fix_{name}".encode())
+
+
+def learn(connection: psycopg.Connection, *tables: str) -> None:
+    """Have the planner look at tables of which it has never seen a row: it would read them whole for each batch."""
+    for table in tables:
+        if connection.execute(UNSEEN, (table,)).fetchone() is not None:
+            analyze(connection, table)
+
+
+def analyze(connection: psycopg.Connection, table: str) -> None:
+    """Have the planner look at a table, unless somebody is at it already, as VACUUM is."""
+    with suppress(psycopg.errors.LockNotAvailable):
+        connection.execute(f"ANALYZE {table}".encode())
 
 
 def list_work(connection: psycopg.Connection, listing: str) -> int:

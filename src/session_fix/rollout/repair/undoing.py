@@ -27,6 +27,7 @@ SCRIPT = """-- Takes back what `session-fix repair` did under the name {run}, by
 BEGIN;
 SET LOCAL lock_timeout = '10s';
 {made}
+ANALYZE {journal};
 INSERT INTO pg_temp.session_fix_picked (session_id)
 SELECT DISTINCT session_id FROM {journal} WHERE repair = {run} AND undone_at IS NULL;
 ANALYZE pg_temp.session_fix_picked;
@@ -59,6 +60,7 @@ def undo(
     with closing(opened) as connection, translated(params):
         _check(connection, run)
         statements.prepare(connection)
+        statements.analyze(connection, statements.JOURNAL)  # it is young, and may hold a million rows
         listing = statements.TO_UNDO.format(run=sql.Literal(run).as_string(connection))
         with progress.step("Looking into the journal"):
             listed = statements.list_work(connection, listing)
