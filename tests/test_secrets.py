@@ -1,5 +1,6 @@
 """No secret in any output: a canary is put wherever one could be, and every command is run, well and badly."""
 
+import os
 import subprocess
 import sys
 import traceback
@@ -107,11 +108,18 @@ def production(session_fix_stack):
     databases.drop(database)
 
 
+def secret(database):
+    """Return the password of a database: that of its server where there is one, else the canary."""
+    return database.params.get("password") or CANARY
+
+
 def run(database, folder, path, arguments):
     """Run a command on the database, with a canary for its password, and return its exit code and all it wrote."""
     told = [argument.format(folder=folder) for argument in arguments]
-    dsn = make_conninfo(**database.params | {"password": CANARY})
+    dsn = make_conninfo(**database.params | {"password": secret(database)})
     env = {"PATH": "/usr/bin:/bin", "SESSION_FIX_DSN": dsn, "SUPABASE_SERVICE_ROLE_KEY": CANARY, "HOME": str(folder)}
+    env |= {name: value for name, value in os.environ.items() if name.startswith(("DOCKER_", "TESTCONTAINERS_"))}
+    env |= {name: os.environ[name] for name in ("SESSION_FIX_POSTGRES_IMAGE",) if name in os.environ}
     report = folder / f"{'-'.join(path)}.json"
     done = subprocess.run(
         [PROGRAM, *path, *told, "--json", report],
@@ -141,4 +149,5 @@ def test_a_rollout_from_its_beginning_to_a_row_that_is_refused(production, tmp_p
     assert "plan.json" in written
     for what, text in (written | {"said": said}).items():
         assert CANARY not in text, what
+        assert secret(production) not in text, what
         assert ROW not in text, what

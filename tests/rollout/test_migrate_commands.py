@@ -22,7 +22,9 @@ def migrate(tmp_path):
 
     def run(name, params, *arguments):
         env = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "SESSION_FIX", "PYTEST"))}
-        env["SESSION_FIX_DSN"] = make_conninfo(**params | {"password": CANARY})
+        env |= {name: os.environ[name] for name in ("SESSION_FIX_POSTGRES_IMAGE",) if name in os.environ}
+        secret = params.get("password") or CANARY  # a server in a container has one of its own
+        env["SESSION_FIX_DSN"] = make_conninfo(**params | {"password": secret})
         report = tmp_path / "report.json"
         done = subprocess.run(
             [PROGRAM, "migrate", name, "--json", report, *arguments],
@@ -33,7 +35,7 @@ def migrate(tmp_path):
             timeout=120,
             check=False,
         )
-        assert CANARY not in done.stdout + done.stderr
+        assert secret not in done.stdout + done.stderr
         assert max(map(len, done.stdout.splitlines()), default=0) <= 80
         return done, json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
 

@@ -24,6 +24,7 @@ PROGRAM = Path(sys.executable).parent / "session-fix"
 def running(empty, tmp_path):
     """Return a function that starts a command of ``migrate`` on the test's database; it is killed with the block."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SESSION_FIX", "PYTEST"))}
+    env |= {name: os.environ[name] for name in ("SESSION_FIX_POSTGRES_IMAGE",) if name in os.environ}
 
     @contextmanager
     def start(*arguments, params=None):
