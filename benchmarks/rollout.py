@@ -30,26 +30,17 @@ from session_fix.database import Database
 from session_fix.databases import Databases
 from session_fix.progress import SILENT
 from session_fix.rollout import apply, planning
+from session_fix.rollout.rehearsal import filling
 from session_fix.servers import embedded
 
 NAME = "rollout"
 OURS, NAIVE = "session-fix, migrate apply", "naive"
 QUIET, BEHIND = "nobody holds anything", "behind a transaction"
 STALL, IN_ALL = "worst stall", "in all"
-EVERY_S, HELD_S = 0.005, 5.0
+EVERY_S = 0.005
 PRODUCTION = "0002_api_grants"
 SESSION = "5e551077-0000-4000-8000-000000000001"
-FILL = """
-ALTER TABLE ai_interactions DROP CONSTRAINT ai_interactions_session_id_fkey;
-INSERT INTO ai_sessions (id, user_id, created_at, updated_at)
-SELECT ('5e551077-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'user-' || n,
-    timestamp '2026-01-05' + n * interval '1 second', timestamp '2026-01-05' + (n + 60) * interval '1 second'
-FROM generate_series(1, {sessions}) n;
-INSERT INTO ai_interactions (id, session_id, prompt, response, model_used, tokens_used, created_at)
-SELECT gen_random_uuid(), ('5e551077-0000-4000-8000-' || lpad((1 + n % {sessions})::text, 12, '0'))::uuid,
-    repeat('prompt ', 8), repeat('response ', 12), 'gpt-4o', n % 900, timestamp '2026-01-05' + n * interval '1 second'
-FROM generate_series(1, {interactions}) n;
-"""
+DROP_KEY = "ALTER TABLE ai_interactions DROP CONSTRAINT ai_interactions_session_id_fkey"
 NAIVELY = (
     "SET TimeZone = 'Europe/Berlin'",
     "ALTER TABLE ai_sessions ALTER created_at TYPE timestamptz USING created_at AT TIME ZONE 'UTC'",
@@ -127,7 +118,8 @@ def _fill(databases: Databases, sizes: Sizes) -> None:
     template = databases.template()
     databases.execute(f"ALTER DATABASE {template} ALLOW_CONNECTIONS true")
     with Database(template, databases.params(template)).connect(autocommit=True) as connection:
-        connection.execute(FILL.format(sessions=sizes.sessions, interactions=sizes.sessions * 10))
+        connection.execute(DROP_KEY)
+        filling.fill(connection, sizes.sessions * filling.INTERACTIONS_EACH)
         connection.execute("VACUUM (FREEZE, ANALYZE)")
         connection.execute("CHECKPOINT")
 

@@ -14,11 +14,10 @@ from contextlib import contextmanager, suppress
 import psycopg
 
 from session_fix.errors import RolloutBusyError, RolloutRefusedError, StepFailedError
-from session_fix.rollout import objects, revisions, target
+from session_fix.rollout import lock, objects, revisions, target
 from session_fix.rollout.options import Option, of
 from session_fix.rollout.wanted import VERSION_TABLE
 
-LOCK = 0x5E55_F1_0000_0001  # migrations/env.py takes the same
 PATIENCE_S = 60.0
 PAUSE_S = (0.05, 0.2)
 # An index is built for as long as it takes: a build that is cut short leaves an invalid one behind.
@@ -60,7 +59,7 @@ def change(params: Mapping[str, str], option: Option, *, undo: bool = False, pat
 def _alone(params: Mapping[str, str], deadline: float) -> Iterator[None]:
     with target.writing(params, lock_timeout_ms=0, statement_timeout_ms=0) as connection:
         connection.execute("SET idle_session_timeout = 0")
-        while connection.execute(f"SELECT pg_try_advisory_lock({LOCK})").fetchone() != (True,):
+        while connection.execute(f"SELECT pg_try_advisory_lock({lock.KEY})").fetchone() != (True,):
             if time.monotonic() > deadline:
                 raise RolloutBusyError(
                     "Another rollout of this database has not ended. Nothing was changed. Run the same command again."
@@ -70,7 +69,7 @@ def _alone(params: Mapping[str, str], deadline: float) -> Iterator[None]:
             yield
         finally:
             with suppress(psycopg.Error):  # a session that is gone holds no lock
-                connection.execute(f"SELECT pg_advisory_unlock({LOCK})")
+                connection.execute(f"SELECT pg_advisory_unlock({lock.KEY})")
 
 
 def _check(connection: psycopg.Connection, option: Option, *, undo: bool) -> None:

@@ -133,7 +133,7 @@ def test_whoever_holds_a_table_is_waited_for_and_not_ended(database, found, undo
 def test_another_rollout_is_waited_for(database, found):
     """Two at a time would read back each other's work."""
     with database.connect(autocommit=True) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", (opting.LOCK,))
+        other.execute("SELECT pg_advisory_lock(%s)", (opting.lock.KEY,))
         with pytest.raises(RolloutBusyError, match="Another rollout"):
             opting.change(database.params, OWNER, patience_s=0)
     assert found() == objects.of_revision(HEAD)

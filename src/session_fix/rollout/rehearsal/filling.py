@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-SESSIONS_EACH = 10  # interactions of a session
+INTERACTIONS_EACH = 10  # of a session
 FILL = (
     """
 INSERT INTO public.ai_sessions (id, user_id, created_at, updated_at)
@@ -23,6 +23,6 @@ FROM generate_series(1, %(interactions)s) n
 
 def fill(connection: psycopg.Connection, interactions: int) -> None:
     """Write so many interactions and a tenth as many sessions. Raises ``psycopg.Error``."""
-    values = {"interactions": interactions, "sessions": max(1, interactions // SESSIONS_EACH)}
+    values = {"interactions": interactions, "sessions": max(1, interactions // INTERACTIONS_EACH)}
     for statement in FILL:
         connection.execute(statement, values)

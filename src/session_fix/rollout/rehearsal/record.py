@@ -14,7 +14,7 @@ FEWEST = 5  # requests; a service that was hardly asked shows nothing
 class Request:
     """One request to a service: when it began, in seconds since the rollout did, and what came of it.
 
-    ``status`` is None where no answer came. ``code`` is the SQLSTATE that the data API gave meanwhile, "" for none.
+    ``status`` is None where no answer came.
     """
 
     began_s: float
@@ -35,7 +35,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A service and what it was asked before and during the rollout. ``stored`` are rows that it said it stored."""
+    """A service and what it was asked before and during the rollout."""
 
     name: str
     requests: tuple[Request, ...]

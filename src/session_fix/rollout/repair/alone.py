@@ -9,14 +9,13 @@ from contextlib import closing, contextmanager
 import psycopg
 
 from session_fix.errors import RolloutBusyError
-from session_fix.rollout import target
+from session_fix.rollout import lock, target
 from session_fix.rollout.repair.batches import APPLICATION, translated
 
-KEY = 0x5E55_F1_0000_0001
 PATIENCE_S, POLL_S = 30.0, 0.2
 HOLDER = f"""
 SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::int8 << 32 | l.objid::int8) = {KEY}
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::int8 << 32 | l.objid::int8) = {lock.KEY}
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
@@ -33,7 +32,7 @@ def alone(params: Mapping[str, str], *, patience_s: float = PATIENCE_S) -> Itera
 
 def _take(connection: psycopg.Connection, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
-    while connection.execute(f"SELECT pg_try_advisory_lock({KEY})").fetchone() != (True,):
+    while connection.execute(f"SELECT pg_try_advisory_lock({lock.KEY})").fetchone() != (True,):
         if time.monotonic() > deadline:
             holders = ", ".join(f"pid {pid} ({name})" for pid, name in connection.execute(HOLDER))
             raise RolloutBusyError(
