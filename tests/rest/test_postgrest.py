@@ -16,6 +16,7 @@ from session_fix.rest import postgrest
 from session_fix.servers import docker
 from session_fix.settings import Settings
 
+pytestmark = pytest.mark.container
 IMAGE = os.environ.get("SESSION_FIX_POSTGREST_IMAGE", postgrest.DEFAULT_IMAGE)
 POSTGRES_IMAGE = os.environ.get("SESSION_FIX_POSTGRES_IMAGE", docker.DEFAULT_IMAGE)
 NOWHERE = "127.0.0.1:9/no-such-image:1"  # a registry that refuses at once

@@ -15,6 +15,7 @@ import pytest
 from session_fix.errors import NoServerError
 from session_fix.servers import docker, docker_container
 
+pytestmark = pytest.mark.container
 IMAGE = os.environ.get("SESSION_FIX_POSTGRES_IMAGE", "")
 NOWHERE = "127.0.0.1:9/no-such-image:1"  # a registry that refuses at once
 OWNER = f"""
