@@ -5,6 +5,7 @@ Killed is the tool, its session, or the server, before and after each exchange o
 
 import itertools
 import time
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -45,28 +46,36 @@ def own():
 
 @pytest.fixture(scope="module")
 def cloned(own, migrated):
-    """Return a function that returns where a new database at a revision is; they go with their server."""
+    """Return a context manager that yields where a new database at a revision is, which goes with it.
+
+    A server that crashed looks at each file of each database before it lets anybody in.
+    """
     templates, numbers = {}, itertools.count()
 
-    def create(template):
-        """Create a database, as soon as the server has recovered and a session that was killed is gone."""
-        name = f"killed_{next(numbers)}"
+    def execute(statement):
+        """Run it as soon as the server has recovered and a session that was killed is gone."""
         deadline = time.monotonic() + 60
         while True:
             try:
                 with psycopg.connect(**own, dbname="postgres", autocommit=True) as connection:
-                    connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
+                    return connection.execute(statement)
             except psycopg.OperationalError:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-            else:
-                return own | {"dbname": name}
 
+    def create(template):
+        name = f"killed_{next(numbers)}"
+        execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
+        return own | {"dbname": name}
+
+    @contextmanager
     def clone(revision):
         if revision not in templates:
             params = create("template0")
             templates[revision] = migrated(Database(params["dbname"], params), revision).name
-        return create(templates[revision])
+        params = create(templates[revision])
+        yield params
+        execute(f"DROP DATABASE {params['dbname']} WITH (FORCE)")
 
     return clone
 
@@ -87,18 +96,18 @@ def survives(driver, cloned, own, plan_to, eventually):
             return None
 
     def attempt(before, target, point, what):
-        params = cloned(before)
-        plan = plan_to(params, target)
-        code, _ = driver(plan, params, admin, point=point, what=what)
-        assert (code == KILLED) == (what == "kill"), (code, point)
-        eventually(lambda: reached(params, target) is not None)
-        assert driver(plan, params, admin)[0] == 0, (point, what)
-        assert reached(params, target) == ([target] if target else [], {}), (point, what)
+        with cloned(before) as params:
+            plan = plan_to(params, target)
+            code, _ = driver(plan, params, admin, point=point, what=what)
+            assert (code == KILLED) == (what == "kill"), (code, point)
+            eventually(lambda: reached(params, target) is not None)
+            assert driver(plan, params, admin)[0] == 0, (point, what)
+            assert reached(params, target) == ([target] if target else [], {}), (point, what)
 
     def sweep(before, target, what, every=1, first=1):
-        params = cloned(before)
-        code, points = driver(plan_to(params, target), params, admin)
-        assert code == 0
+        with cloned(before) as params:
+            code, points = driver(plan_to(params, target), params, admin)
+            assert code == 0
         tried = range(first, points + 1, every)
         for point in tried:
             attempt(before, target, point, what)
@@ -147,8 +156,8 @@ def test_points_of_the_whole_way(survives, what, every, ends):
 @pytest.mark.parametrize("ends", [("", HEAD), (HEAD, "")])
 def test_each_statement_has_its_points(driver, cloned, own, plan_to, ends):
     """A sweep over too few points would pass for a proof: each statement has two, and so have BEGIN and COMMIT."""
-    params = cloned(ends[0])
-    plan = plan_to(params, ends[1])
-    statements = sum(len(step.statements) + len(step.notes) + 2 for step in plan.steps)
-    _, points = driver(plan, params, own | {"dbname": "postgres"})
+    with cloned(ends[0]) as params:
+        plan = plan_to(params, ends[1])
+        statements = sum(len(step.statements) + len(step.notes) + 2 for step in plan.steps)
+        _, points = driver(plan, params, own | {"dbname": "postgres"})
     assert points >= 2 * statements
