@@ -1,4 +1,4 @@
-"""What ``apply`` and ``rollback`` have in common: their options, their progress, and how they are interrupted."""
+"""What ``apply`` and ``rollback`` have in common: their options, how they are interrupted, and lines of progress."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from session_fix.commands.options import database_options
 from session_fix.progress import Progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from session_fix.rollout.happening import Event
     from session_fix.rollout.plan import Plan
 
@@ -75,8 +77,8 @@ def carry_out(
 class Shown:
     """Prints what happens, a line each: a rollout is watched, and its lines are read again afterwards."""
 
-    def __init__(self) -> None:
-        self._console = Progress().console
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Progress().console
 
     def __call__(self, event: Event) -> None:
         """Print it."""

@@ -7,6 +7,7 @@ import json
 import click
 
 from session_fix.cli_options import check_reports, write_report
+from session_fix.commands.carrying_out import Shown
 from session_fix.commands.options import database_options
 from session_fix.progress import Progress
 
@@ -58,7 +59,7 @@ def option(
     params = target.params(variable, allow_remote=allow_remote, purpose="it may be changed from here")
     progress = Progress()
     with progress.live(), progress.step(f"{'Taking away' if undo else 'Adding'} {name}"):
-        opting.change(params, chosen, undo=undo, patience_s=patience_s)
+        opting.change(params, chosen, undo=undo, patience_s=patience_s, on=Shown(progress.console))
     click.echo(f"{name}: {'taken away' if undo else 'added'}, and read back.")
     if json_file:
         write_report(json_file, json.dumps(report, indent=1))

@@ -12,11 +12,13 @@ from typing import Any
 import click
 
 from session_fix.cli_options import EXIT_CODES, check_reports, write_report
+from session_fix.commands.carrying_out import Shown
 from session_fix.commands.options import database_options
 from session_fix.errors import UsageError
 from session_fix.progress import Progress
 
 INTERRUPTED = 130
+PATIENCE_S = 30.0  # for a migration, or another repair, to end
 PURPOSE = "it may be changed from here"
 
 
@@ -155,11 +157,13 @@ def _undo(params: dict[str, str], run: str, progress: Progress, **options: Any) 
 
 def _alone(params: dict[str, str], progress: Progress, perform: Callable[[_Latest], Any]) -> Any:
     from session_fix.report import repaired as report  # noqa: PLC0415
-    from session_fix.rollout.repair.alone import alone  # noqa: PLC0415
+    from session_fix.rollout import lock  # noqa: PLC0415
+    from session_fix.rollout.repair import APPLICATION  # noqa: PLC0415
 
     latest = _Latest()
     try:
-        with progress.live(), alone(params):
+        alone = lock.held(params, patience_s=PATIENCE_S, on=Shown(progress.console), application=APPLICATION)
+        with progress.live(), alone:
             return perform(latest)
     except KeyboardInterrupt:
         click.echo(report.interrupted(latest.told), err=True)

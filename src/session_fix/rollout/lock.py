@@ -17,7 +17,7 @@ import psycopg
 from session_fix.errors import RolloutBusyError
 from session_fix.rollout import sessions, target
 from session_fix.rollout.blockers import WHO, Session
-from session_fix.rollout.happening import Listener, Waiting
+from session_fix.rollout.happening import Listener, Waiting, nobody
 
 KEY = 0x5E55_F1_0000_0001
 POLL_S = (0.1, 0.5)
@@ -48,12 +48,14 @@ class Held:
 
 
 @contextmanager
-def held(params: Mapping[str, str], *, patience_s: float, on: Listener) -> Iterator[Held]:
+def held(
+    params: Mapping[str, str], *, patience_s: float, on: Listener = nobody, application: str = target.MIGRATE
+) -> Iterator[Held]:
     """Hold the lock for the block, once it is free; name who holds it until then.
 
     Raises ``RolloutBusyError`` when it is not to be had within ``patience_s`` seconds.
     """
-    with sessions.opened(params, "lock") as connection:
+    with sessions.opened(params, "lock", application=application) as connection:
         try:
             _take(connection, patience_s, on)
             yield Held(connection)
@@ -74,10 +76,10 @@ def _take(connection: psycopg.Connection, patience_s: float, on: Listener) -> No
         if time.monotonic() > deadline:
             named = ", ".join(map(str, holders)) or "nobody any more"
             raise RolloutBusyError(
-                f"Another rollout of this database has not ended within {patience_s:g} s: {named}. Nothing was "
-                "changed. Run the same command again, with a longer --patience if need be."
+                f"Another rollout or repair of this database has not ended within {patience_s:g} s: {named}. Nothing "
+                "was changed. Run the same command again when it has."
             )
         if (pids := tuple(one.pid for one in holders)) != told:
-            on(Waiting("another rollout of this database", holders))
+            on(Waiting("another rollout or repair of this database", holders))
             told = pids
         time.sleep(random.uniform(*POLL_S))  # noqa: S311  no secret

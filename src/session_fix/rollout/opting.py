@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 
 import psycopg
 
 from session_fix.errors import RolloutBusyError, RolloutRefusedError, StepFailedError
 from session_fix.rollout import lock, objects, revisions, target
+from session_fix.rollout.happening import Listener, nobody
 from session_fix.rollout.options import Option, of
 from session_fix.rollout.wanted import VERSION_TABLE
 
@@ -26,7 +26,14 @@ BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 INVALID = "SELECT FROM pg_index WHERE NOT indisvalid AND indexrelid = to_regclass('public.' || %s)"
 
 
-def change(params: Mapping[str, str], option: Option, *, undo: bool = False, patience_s: float = PATIENCE_S) -> None:
+def change(
+    params: Mapping[str, str],
+    option: Option,
+    *,
+    undo: bool = False,
+    patience_s: float = PATIENCE_S,
+    on: Listener = nobody,
+) -> None:
     """Add the option, or take it away with ``undo``; both may be done again. What it leaves is read back.
 
     Raises ``RolloutRefusedError`` where the database is not at head or no project of Supabase's, ``RolloutBusyError``
@@ -34,7 +41,7 @@ def change(params: Mapping[str, str], option: Option, *, undo: bool = False, pat
     """
     deadline = time.monotonic() + patience_s
     with (
-        _alone(params, deadline),
+        lock.held(params, patience_s=patience_s, on=on),
         target.writing(params, lock_timeout_ms=LOCK_TIMEOUT_MS, statement_timeout_ms=NO_LIMIT_MS) as connection,
     ):
         try:
@@ -53,23 +60,6 @@ def change(params: Mapping[str, str], option: Option, *, undo: bool = False, pat
                 f"The database refused the option {option.name}: {error.sqlstate or 'connection lost'}, "
                 f"{type(error).__name__}. At most its index was built. Run the same command again once that is mended."
             ) from None  # its message may hold a name that nobody should read
-
-
-@contextmanager
-def _alone(params: Mapping[str, str], deadline: float) -> Iterator[None]:
-    with target.writing(params, lock_timeout_ms=0, statement_timeout_ms=0) as connection:
-        connection.execute("SET idle_session_timeout = 0")
-        while connection.execute(f"SELECT pg_try_advisory_lock({lock.KEY})").fetchone() != (True,):
-            if time.monotonic() > deadline:
-                raise RolloutBusyError(
-                    "Another rollout of this database has not ended. Nothing was changed. Run the same command again."
-                )
-            time.sleep(random.uniform(*PAUSE_S))  # noqa: S311  no secret
-        try:
-            yield
-        finally:
-            with suppress(psycopg.Error):  # a session that is gone holds no lock
-                connection.execute(f"SELECT pg_advisory_unlock({lock.KEY})")
 
 
 def _check(connection: psycopg.Connection, option: Option, *, undo: bool) -> None:

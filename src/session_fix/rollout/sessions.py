@@ -15,7 +15,12 @@ BRIEF_MS = 10_000  # for what only looks something up
 
 
 def opened(
-    params: Mapping[str, str], part: str, *, lock_timeout_ms: int = BRIEF_MS, statement_timeout_ms: int = BRIEF_MS
+    params: Mapping[str, str],
+    part: str,
+    *,
+    lock_timeout_ms: int = BRIEF_MS,
+    statement_timeout_ms: int = BRIEF_MS,
+    application: str = target.MIGRATE,
 ) -> psycopg.Connection:
     """Return a session whose application_name tells its ``part``: lock, steps or watch.
 
@@ -26,7 +31,7 @@ def opened(
         KEEPALIVES | dict(params) | {"options": options},
         lock_timeout_ms=lock_timeout_ms,
         statement_timeout_ms=statement_timeout_ms,
-        application=f"{target.MIGRATE} {part}",
+        application=f"{application} {part}",
     )
 
 

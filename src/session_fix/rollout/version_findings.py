@@ -16,17 +16,17 @@ def findings(facts: Facts, revisions: Sequence[str], expected: Expected) -> Iter
     """Yield why the migrations cannot simply go on; ``revisions`` are all there are, the oldest first."""
     there = [name for name in TABLES if name in facts.tables]
     if not facts.has_versions:
-        yield _never(there, revisions, expected)
+        yield _never(there, expected)
     elif facts.versions is not None:
         yield from _noted(facts.versions, there, revisions, expected)
 
 
-def _never(there: list[str], revisions: Sequence[str], expected: Expected) -> Finding:
+def _never(there: list[str], expected: Expected) -> Finding:
     if not there:
-        todo = "alembic upgrade head creates everything."
+        todo = "session-fix migrate plan says how everything is created."
         return Finding("version/none", PROBLEM, f"there is no {VERSION_TABLE}, and no table of ours", todo)
     what = f"there is no {VERSION_TABLE}: Alembic has never been here, but {' and '.join(there)} exist"
-    todo = f"Settle what differs, then alembic stamp {revisions[0]}; upgrade head would create the tables again."
+    todo = "session-fix migrate adopt plans how they come under it; migrating would create the tables again."
     return Finding("version/none", PROBLEM, what, todo, evidence=_evidence(expected))
 
 
@@ -48,11 +48,11 @@ def _noted(
     if len(versions) == 1 and not unknown:
         if missing := [name for name in TABLES if name not in there]:
             what = f"the version is {versions[0]}, but {' and '.join(missing)} are not there"
-            todo = "It was stamped, or the tables were dropped since: alembic upgrade head would do nothing."
+            todo = "It was stamped, or the tables were dropped since: a migration would do nothing about it."
             yield Finding("version/untrue", PROBLEM, what, todo)
         if pending := expected.pending:
             what = f"the version is {versions[0]}; still to be applied: {', '.join(one.told for one in pending)}"
-            todo = "alembic upgrade head applies them."
+            todo = "session-fix migrate plan says how they are applied."
             yield Finding("version/behind", PROBLEM, what, todo, len(pending), evidence=_evidence(expected))
 
 

@@ -11,10 +11,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from session_fix.errors import RolloutBusyError
-from session_fix.rollout import facts
-from session_fix.rollout.repair.alone import alone
+from session_fix.rollout import facts, lock
 
-KEY = 0x5E55_F1_0000_0001
 CANARY = "canary"
 PROGRAM = Path(sys.executable).parent / "session-fix"
 
@@ -141,12 +139,12 @@ def test_the_script_is_written_before_anything_is_changed(command, database, tmp
 def test_a_rollout_and_a_repair_take_turns(database):
     """A migration would change the tables under the repair."""
     with database.connect(autocommit=True, application_name="alembic") as other:
-        other.execute(f"SELECT pg_advisory_lock({KEY})")
-        with pytest.raises(RolloutBusyError, match="alembic"), alone(database.params, patience_s=0):
+        other.execute(f"SELECT pg_advisory_lock({lock.KEY})")
+        with pytest.raises(RolloutBusyError, match="alembic"), lock.held(database.params, patience_s=0):
             pass
-    with alone(database.params):
-        assert database.rows(f"SELECT pg_try_advisory_lock({KEY})") == [(False,)]
-    assert database.rows(f"SELECT pg_try_advisory_lock({KEY})") == [(True,)]
+    with lock.held(database.params, patience_s=0):
+        assert database.rows(f"SELECT pg_try_advisory_lock({lock.KEY})") == [(False,)]
+    assert database.rows(f"SELECT pg_try_advisory_lock({lock.KEY})") == [(True,)]
 
 
 SLOW = """
