@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from session_fix import folders
-from session_fix.rollout import revisions
+from session_fix.rollout import objects
 
 tests = pytest.importorskip("pytest_alembic.tests", reason="pytest-alembic is not installed")
 experimental = pytest.importorskip("pytest_alembic.tests.experimental", reason="pytest-alembic is not installed")
@@ -103,7 +103,7 @@ def lossy(runner, engine, *, count=None):
             connection.execute(sa.text("SET TimeZone TO 'UTC'"))
             return [tuple(row) for row in connection.execute(sa.text(ROWS))]
 
-    first, *others = [one.id for one in revisions.chain()[:count]]
+    first, *others = objects.revisions()[:count]
     runner.migrate_up_to(first)
     runner.insert_into("ai_sessions", SESSIONS)
     runner.insert_into("ai_interactions", INTERACTIONS)

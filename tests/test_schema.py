@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 from session_fix import folders, schema
-from session_fix.rollout import wanted
+from session_fix.rollout import objects
 from session_fix.servers import embedded
 
 COLUMNS = [
@@ -51,7 +51,7 @@ GRANTS = f"""
     ORDER BY 1, 2, 3
 """  # noqa: S608  put together from the constant above
 RIGHTS = ("DELETE", "INSERT", "SELECT", "UPDATE")
-HEAD = wanted.revisions()[-1]
+HEAD = objects.revisions()[-1]
 FOUR = [(table, "service_role", right) for table in sorted(schema.TABLES) for right in RIGHTS]
 
 

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from session_fix.rollout import audit, facts, wanted
+from session_fix.rollout import audit, facts, objects
 
 collect_ignore = ["conftest.py"]  # pytest-alembic 0.13 would collect it, and breaks doing so under pytest 9.2
 PROGRAM = Path(sys.executable).parent / "session-fix"
@@ -22,7 +22,7 @@ def audited(database):
     """Return a function that audits the test's database, as its owner or with other parameters."""
 
     def look(params=None, **options):
-        return audit.judge(facts.read(database.params | (params or {}), **options), wanted.revisions())
+        return audit.judge(facts.read(database.params | (params or {}), **options), objects.revisions())
 
     return look
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from session_fix.rollout import audit, objects, options, rows, schema_findings, wanted
+from session_fix.rollout import audit, objects, options, rows, wanted
 from session_fix.rollout.found import (
     Column,
     Constraint,
@@ -22,7 +22,7 @@ from session_fix.rollout.found import (
     View,
 )
 
-REVISIONS = wanted.revisions()
+REVISIONS = objects.revisions()
 HEAD = objects.of_revision(REVISIONS[-1])
 KEY = wanted.FOREIGN_KEY
 SESSIONS, INTERACTIONS = wanted.TABLES
@@ -437,7 +437,7 @@ def test_transactions_are_told_by_age(transactions, shown):
 )
 def test_a_type_is_wider_when_it_holds_every_value(found, asked, wider):
     """Only then may it stay as it is."""
-    assert schema_findings.is_wider(found, asked) is wider
+    assert objects.holds(found, asked) is wider
 
 
 @pytest.mark.parametrize(("matters", "verdict"), [(True, "inconclusive"), (False, "pass")])

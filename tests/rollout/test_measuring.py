@@ -5,11 +5,11 @@ import pytest
 from session_fix import schema
 from session_fix.databases import Databases
 from session_fix.errors import RolloutRefusedError
-from session_fix.rollout import measure, planning, revisions
+from session_fix.rollout import measure, objects, planning
 from session_fix.rollout.plan import Kind, Lock
 from session_fix.servers import embedded
 
-IDS = [revision.id for revision in revisions.chain()]
+IDS = list(objects.revisions())
 KEY = "ai_interactions_session_id_fkey"
 WITHOUT_KEY = f"ALTER TABLE ai_interactions DROP CONSTRAINT {KEY}"
 NOT_VALID = f"{WITHOUT_KEY}, ADD CONSTRAINT {KEY} FOREIGN KEY (session_id) REFERENCES ai_sessions (id) NOT VALID"

@@ -18,12 +18,12 @@ from alembic import command
 from alembic.config import Config
 
 from session_fix import folders, schema
-from session_fix.rollout import objects, wanted
+from session_fix.rollout import objects
 
 FOUR = 4
 DEADLINE_S = 120
 LOCK = 0x5E55_F1_0000_0001
-HEAD = wanted.revisions()[-1]
+HEAD = objects.revisions()[-1]
 INDEXES = {
     "0011_interactions_session_index": "ai_interactions_session_id_created_at_idx ON ai_interactions (session_id)",
     "0012_sessions_updated_at_index": "ai_sessions_updated_at_idx ON ai_sessions (updated_at)",
@@ -259,7 +259,7 @@ def test_a_migration_that_fails_lets_the_lock_go(empty):
 @pytest.mark.parametrize("revision", INDEXES)
 def test_an_index_that_a_cut_short_build_left_is_built_anew(empty, revision):
     """IF NOT EXISTS would pass over it, and the version would say that it is there."""
-    revisions = wanted.revisions()
+    revisions = objects.revisions()
     schema.migrate(empty.params, to=revisions[revisions.index(revision) - 1])
     name, _, place = INDEXES[revision].partition(" ")
     with empty.connect() as writer, empty.connect(autocommit=True) as builder:

@@ -5,10 +5,10 @@ import pytest
 from session_fix import schema, states
 from session_fix.databases import KEPT_RUN, Databases
 from session_fix.progress import SILENT
-from session_fix.rollout import audit, facts, objects, wanted
+from session_fix.rollout import audit, facts, objects
 from session_fix.servers import embedded, warm
 
-REVISIONS = wanted.revisions()
+REVISIONS = objects.revisions()
 LEFT_BEHIND = {"rows/phantoms", "rows/several-for-one-session"}
 
 

@@ -7,7 +7,7 @@ from session_fix.rollout import drift, objects, steps, versions
 from session_fix.rollout.plan import Binding, Kind
 from session_fix.rollout.standing import Standing
 
-IDS = versions.ids()
+IDS = objects.revisions()
 ROLES = frozenset(objects.ROLES)
 
 

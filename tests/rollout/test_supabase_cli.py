@@ -23,7 +23,7 @@ from session_fix.rollout import objects, revisions
 SOURCES = Path(__file__).parent / "supabase_cli"
 MAJORS = {"2": "node_modules/supabase/node_modules/@supabase", "3": "node_modules/@supabase"}
 NEWEST = "3"
-IDS = [revision.id for revision in revisions.chain()]
+IDS = objects.revisions()
 HEAD = IDS[-1]
 INDEX = "ai_interactions_session_id_created_at_idx"
 # No telemetry, and nobody's own settings: HOME is a folder of the test's.

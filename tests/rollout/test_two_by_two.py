@@ -5,10 +5,10 @@ from alembic import command
 from alembic.config import Config
 
 from session_fix import flow, folders, schema
-from session_fix.rollout import revisions
+from session_fix.rollout import objects
 
-OLD, NEW = "0002_api_grants", revisions.chain()[-1].id
-BETWEEN = [revision.id for revision in revisions.chain()[1:]]
+OLD, NEW = "0002_api_grants", objects.revisions()[-1]
+BETWEEN = objects.revisions()[1:]
 EXPECTED = {"before": flow.BROKEN, "documented": flow.HEALTHY, "fixed": flow.HEALTHY}
 
 

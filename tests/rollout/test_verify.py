@@ -4,7 +4,7 @@ import pytest
 from psycopg import sql
 
 from session_fix import schema
-from session_fix.rollout import lock, status, verify, versions
+from session_fix.rollout import lock, objects, status, verify
 
 KEY = "ai_interactions_session_id_fkey"
 ADD_KEY = f"ADD CONSTRAINT {KEY} FOREIGN KEY (session_id) REFERENCES ai_sessions (id)"
@@ -177,9 +177,9 @@ def test_a_settled_database_says_so_and_one_that_is_behind_does_not(at, database
     """A script in front of a deployment goes by it."""
     settled, behind = status.look(database.params), status.look(at("0016_updated_at_trigger").params)
     assert settled.is_settled
-    assert settled.like.revisions == (versions.ids()[-1],)
+    assert settled.like.revisions == (objects.revisions()[-1],)
     assert not behind.is_settled
-    assert behind.pending == versions.ids()[16:]
+    assert behind.pending == objects.revisions()[16:]
 
 
 @pytest.mark.parametrize("number", [12, 19, 16])

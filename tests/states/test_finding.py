@@ -13,11 +13,11 @@ import pytest
 
 from session_fix import folders, states
 from session_fix.errors import UsageError
-from session_fix.rollout import wanted
+from session_fix.rollout import objects
 
 PARAMETERS = ["connection", "size", "seed", "progress"]
 SIZED = [name for name in states.names() if states.state(name).size]
-REVISIONS = {None, states.HEAD, *wanted.revisions()}
+REVISIONS = {None, states.HEAD, *objects.revisions()}
 UNSIZED = [name for name in states.names() if name not in SIZED]
 
 

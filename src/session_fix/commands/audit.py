@@ -40,13 +40,13 @@ def audit(
     """
     from session_fix.report import audited as report  # noqa: PLC0415  `--help` should not wait for it
     from session_fix.rollout import audit as auditing  # noqa: PLC0415
-    from session_fix.rollout import facts, target, wanted  # noqa: PLC0415
+    from session_fix.rollout import facts, objects, target  # noqa: PLC0415
 
     params = target.params(variable, allow_remote=allow_remote)
     check_reports(json_file)
     progress = Progress()
     with progress.live(), progress.step("Reading the database"):
-        found = auditing.judge(facts.read(params, timeout_s=timeout_s, exact=exact), wanted.revisions())
+        found = auditing.judge(facts.read(params, timeout_s=timeout_s, exact=exact), objects.revisions())
     if json_file:
         write_report(json_file, json.dumps(report.as_json(found), indent=1))
     with suppress(BrokenPipeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from session_fix.databases import Database
 from session_fix.explore.accesses import Reference, Schema
-from session_fix.rollout import objects, wanted
+from session_fix.rollout import objects
 
 KEYS = """
 SELECT c.relname, a.attname
@@ -54,7 +54,7 @@ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relisparti
 def read(database: Database) -> Schema:
     """Return the schema of the tables that the data API shows."""
     with database.connect() as connection:
-        found, newest = objects.read(connection), objects.of_revision(wanted.revisions()[-1])
+        found, newest = objects.read(connection), objects.of_revision(objects.revisions()[-1])
         known = [name for name in KNOWN if name in found and found[name] == newest[name]]
         return Schema(
             dict(connection.execute(KEYS).fetchall()),

@@ -51,11 +51,11 @@ def state(facts: Facts) -> State:
 
 def adoption(facts: Facts, found: Objects, uncastable: Mapping[str, int]) -> Adoption:
     """Return how the schema is adopted. ``uncastable`` counts, by column, rows that a change of type would refuse."""
-    for revision in reversed(revisions.chain()):
-        if not objects.difference(found, objects.of_revision(revision.id, facts.roles), exact=False):
-            return Adoption(revision.id, (), (_stamp(revision.id),))
+    for revision in reversed(objects.revisions()):
+        if not objects.difference(found, objects.of_revision(revision, facts.roles), exact=False):
+            return Adoption(revision, (), (_stamp(revision),))
     settlements = tuple(_settlements(facts, found, uncastable))
-    base = revisions.chain()[0].id
+    base = objects.revisions()[0]
     steps = [step for one in settlements for step in one.steps]
     steps.sort(key=lambda one: one.id != DROPS_FOREIGN_KEY)  # before its columns change type
     return Adoption(base, settlements, (*steps, _stamp(base)))
@@ -74,9 +74,10 @@ def _settlements(facts: Facts, found: Objects, uncastable: Mapping[str, int]) ->
 
 def _stamp(revision: str) -> Step:
     """Return the step that notes the revision: what its own script does to the version table."""
+    first = revisions.chain()[0]
     notes = tuple(
-        note.replace(revisions.chain()[0].id, revision).replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ")
-        for note in revisions.chain()[0].up.notes
+        note.replace(first.id, revision).replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ")
+        for note in first.up.notes
     )
     return Step(
         id=STAMP,

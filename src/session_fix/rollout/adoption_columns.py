@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from session_fix.rollout import objects
 from session_fix.rollout.found import Column, Count, Table
 from session_fix.rollout.plan import Step
-from session_fix.rollout.revisions import chain
 from session_fix.rollout.settlement import LONG_MS, How, Settlement, step
 
 # From what to what PostgreSQL converts without losing anything, and how. All rows are written anew, under the strongest
@@ -32,7 +31,7 @@ def baseline(table: str) -> dict[str, Column]:
 
 
 def _baseline(table: str) -> Iterator[Column]:
-    for name, text in objects.of_revision(chain()[0].id).items():
+    for name, text in objects.of_revision(objects.revisions()[0]).items():
         if name.startswith(f"column {table}."):
             yield Column(name.rpartition(".")[2], text.removesuffix(" NOT NULL"), text.endswith(" NOT NULL"))
 
@@ -169,7 +168,7 @@ def set_not_null(table: Table, name: str) -> Iterator[Step]:
 
 
 def _default(table: Table, found: Column) -> Iterator[Settlement]:
-    head = objects.of_revision(chain()[-1].id).get(_place(table, found.name), "")
+    head = objects.of_revision(objects.revisions()[-1]).get(_place(table, found.name), "")
     if found.default is not None and not head.endswith(f" DEFAULT {found.default}"):
         later = " DEFAULT " in head
         why = "A revision gives it another default." if later else "It has a default of its own."

@@ -10,7 +10,6 @@ from session_fix.rollout.adoption_columns import set_not_null
 from session_fix.rollout.found import Constraint, Facts, Table
 from session_fix.rollout.objects import Objects
 from session_fix.rollout.plan import Kind, Step
-from session_fix.rollout.revisions import chain
 from session_fix.rollout.settlement import How, Settlement, quoted, step
 from session_fix.rollout.wanted import FOREIGN_KEY, INTERACTIONS, SESSIONS
 
@@ -25,7 +24,7 @@ def settlements(facts: Facts, found: Objects) -> Iterator[Settlement]:
         yield from _primary_key(facts, table)
     if interactions := facts.tables.get(INTERACTIONS):
         yield from _foreign_keys(facts, interactions)
-    head = objects.of_revision(chain()[-1].id, facts.roles)
+    head = objects.of_revision(objects.revisions()[-1], facts.roles)
     for name, definition in sorted(found.items()):
         yield from _other(name, definition, head, facts)
 

@@ -10,7 +10,7 @@ from functools import partial
 import psycopg
 
 from session_fix.errors import MigrationIncompleteError, RolloutError, RolloutInterruptedError, SessionFixError
-from session_fix.rollout import binding, indexes, journal, lock, objects, preflight, revisions, sessions, steps, target
+from session_fix.rollout import binding, indexes, journal, lock, objects, preflight, sessions, steps, target
 from session_fix.rollout.happening import Begun, Done, Listener, Said, Waiting, nobody
 from session_fix.rollout.performing import Performer, Repair, noted
 from session_fix.rollout.plan import Plan, Step
@@ -128,7 +128,7 @@ def _reload(params: Mapping[str, str]) -> None:
 
 def _checked(plan: Plan, params: Mapping[str, str], place: Place, on: Listener) -> list[str]:
     """Read back what there is; return what is worth a remark. Raises ``MigrationIncompleteError``."""
-    ids = [revision.id for revision in revisions.chain()]
+    ids = objects.revisions()
     with sessions.opened(params, "verify", statement_timeout_ms=0) as connection:
         versions = noted(connection)
         drift = binding.drift(objects.read(connection), plan.target, place.roles)

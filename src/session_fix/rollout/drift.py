@@ -61,7 +61,7 @@ def _in_the_way(name: str, found: str | None, version: str, to: str) -> bool:
 
 
 def _promised_between(name: str, version: str, to: str) -> set[str]:
-    order = ["", *versions.ids()]
+    order = ["", *objects.revisions()]
     between = order[order.index(version) + 1 : order.index(to) + 1]
     return {one[name] for revision in between if name in (one := versions.promised(revision, frozenset(objects.ROLES)))}
 

@@ -134,6 +134,11 @@ def holds(found: str, wanted: str) -> bool:
     return bool(length and has and int(has[1] or LONGEST) >= int(length[1] or LONGEST))
 
 
+def revisions() -> tuple[str, ...]:
+    """Return the ids of the revisions, the oldest first."""
+    return tuple(_changes())
+
+
 @cache
 def of_revision(revision: str, roles: frozenset[str] = frozenset(ROLES)) -> Objects:
     """Return what a revision leaves on a server that has these of the data API's roles.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import psycopg
 
 from session_fix.errors import RolloutBusyError, RolloutRefusedError, StepFailedError
-from session_fix.rollout import lock, objects, revisions, target
+from session_fix.rollout import lock, objects, target
 from session_fix.rollout.happening import Listener, nobody
 from session_fix.rollout.options import Option, of
 from session_fix.rollout.wanted import VERSION_TABLE
@@ -68,7 +68,7 @@ def _check(connection: psycopg.Connection, option: Option, *, undo: bool) -> Non
         raise RolloutRefusedError(f"There is no {' and no '.join(missing)} in the schema public. Nothing was changed.")
     if undo:
         return
-    head = revisions.chain()[-1].id
+    head = objects.revisions()[-1]
     at = connection.execute("SELECT to_regclass(%s)", (f"public.{VERSION_TABLE}",)).fetchone() != (None,)
     versions = connection.execute(f"SELECT version_num FROM public.{VERSION_TABLE}").fetchall() if at else []
     if versions != [(head,)]:

@@ -20,7 +20,6 @@ from session_fix.rollout import (
     performing,
     pooler,
     predict,
-    revisions,
     standing,
 )
 from session_fix.rollout.adoption import DROPS_FOREIGN_KEY
@@ -221,7 +220,7 @@ def of_state(connection: psycopg.Connection, plan: Plan) -> tuple[list[Check], P
     behind = binding.place(plan, version)
     roles = frozenset(name for (name,) in connection.execute(ROLES, (list(objects.ROLES),)))
     found = objects.read(connection)
-    known = version == binding.BASE or version in {revision.id for revision in revisions.chain()}
+    known = version == binding.BASE or version in objects.revisions()
     noted = journal.drift_at_begin(connection, plan)
     is_unknown = version == binding.BASE and bool(found) and not plan.adopts
     checks = [

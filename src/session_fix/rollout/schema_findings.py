@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from session_fix.rollout import objects
 from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Column, Constraint, Facts, Table
 from session_fix.rollout.pending import Expected
@@ -25,11 +25,6 @@ INDEXES = (
 KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
 # Source: pg_constraint.confdeltype, PostgreSQL manual, chapter "System Catalogs"
 ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
-# Types that hold everything the wanted one does. A text without a length holds every other one with a length.
-WIDER = {
-    "integer": {"bigint", "numeric"},
-    "text": {"character varying"},
-}
 
 
 def findings(facts: Facts, expected: Expected) -> Iterator[Finding]:
@@ -100,7 +95,7 @@ def _column(place: str, found: Column, wanted: Column, earlier: Iterable[Column]
     """Yield how a column differs from the wanted one, and from what it may still be until then."""
     if found.type not in {wanted.type, *(one.type for one in earlier)}:
         what = f"{place} is {found.type}, where the migrations make it {wanted.type}"
-        if is_wider(found.type, wanted.type):
+        if objects.holds(found.type, wanted.type):
             todo = "It holds everything that the other does: it may stay."
             yield Finding(f"schema/type/{place}", WARNING, what, todo)
         else:
@@ -119,14 +114,6 @@ def _column(place: str, found: Column, wanted: Column, earlier: Iterable[Column]
     if found.default not in {wanted.default, *(one.default for one in earlier)}:
         what = f"{place} has {'a' if found.default else 'no'} default, unlike what the migrations leave"
         yield Finding(f"schema/default/{place}", INFO, what)
-
-
-def is_wider(found: str, wanted: str) -> bool:
-    """Say whether one type holds every value of another."""
-    lengths = [re.fullmatch(r"character varying(?:\((\d+)\))?", name) for name in (found, wanted)]
-    if lengths[1]:
-        return found == "text" or bool(lengths[0] and int(lengths[0][1] or 2**31) >= int(lengths[1][1] or 2**31))
-    return found in WIDER.get(wanted, ())
 
 
 def _primary_key(table: Table) -> Iterator[Finding]:

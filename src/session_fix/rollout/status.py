@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from session_fix.errors import RolloutRefusedError
-from session_fix.rollout import drift, lock, standing, target, verify, versions
+from session_fix.rollout import drift, lock, objects, standing, target, verify, versions
 from session_fix.rollout.finding import Severity
 from session_fix.rollout.found import Unseen
 from session_fix.rollout.reader import Reader
@@ -63,7 +63,7 @@ class Status:
     @property
     def pending(self) -> tuple[str, ...]:
         """The revisions that are still to come."""
-        order = ["", *versions.ids()]
+        order = ["", *objects.revisions()]
         return () if self.version is None else tuple(order[order.index(self.version) + 1 :])
 
     @property

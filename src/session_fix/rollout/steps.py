@@ -42,7 +42,7 @@ def up(standing: Standing, to: str = versions.HEAD) -> tuple[Step, ...]:
     where ``to`` is older or no revision.
     """
     before, wanted = versions.current(standing), versions.named(to)
-    order = ["", *versions.ids()]
+    order = ["", *objects.revisions()]
     if order.index(wanted) < order.index(before):
         raise UsageError(f"The database is at {before}, which is newer than {wanted}: `migrate rollback` goes back.")
     chain = revisions.chain()[order.index(before) : order.index(wanted)]
@@ -69,7 +69,7 @@ def down(standing: Standing, to: str) -> tuple[Step, ...]:
     where ``to`` is newer or no revision.
     """
     before, wanted = versions.current(standing), versions.named(to)
-    order = ["", *versions.ids()]
+    order = ["", *objects.revisions()]
     if order.index(wanted) > order.index(before):
         raise UsageError(
             f"The database is at {before or 'no revision'}, which is older than {wanted}: see `migrate plan`."

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from session_fix.errors import RolloutRefusedError
-from session_fix.rollout import drift, options, probes, standing, target, versions
+from session_fix.rollout import drift, objects, options, probes, standing, target, versions
 from session_fix.rollout.finding import Finding, Severity
 from session_fix.rollout.found import Unseen
 from session_fix.rollout.probes import Probe
@@ -73,7 +73,7 @@ def look(params: Mapping[str, str], *, timeout_s: float) -> Seen:
 
 
 def _grants(found: Standing) -> bool:
-    known = [version for version in found.binding.versions if version in versions.ids()]
+    known = [version for version in found.binding.versions if version in objects.revisions()]
     return bool(known) and max(known) >= GRANTED
 
 
@@ -102,7 +102,7 @@ def _no_version(found: Standing, why: str) -> Finding:
 
 
 def _pending(version: str) -> Iterator[Finding]:
-    later = versions.ids()[versions.ids().index(version) + 1 :]
+    later = objects.revisions()[objects.revisions().index(version) + 1 :]
     if later:
         what = f"the version is {version}; {len(later)} newer revisions are still to come"
         yield Finding("version/behind", INFO, what, "`session-fix migrate plan`", len(later))

@@ -32,11 +32,6 @@ class Likeness:
         return f"is nearest to {which}; {len(self.differences)} objects differ"
 
 
-def ids() -> tuple[str, ...]:
-    """Return the ids of the revisions, the oldest first."""
-    return tuple(revision.id for revision in revisions.chain())
-
-
 def promised(version: str, roles: frozenset[str]) -> objects.Objects:
     """Return the schema of a version, "" for none, on a server with these of the data API's roles."""
     return objects.of_revision(version, roles) if version else {}
@@ -45,12 +40,12 @@ def promised(version: str, roles: frozenset[str]) -> objects.Objects:
 def promised_with_options(version: str, roles: frozenset[str], found: objects.Objects) -> objects.Objects:
     """Return the schema of a version, at head with the options that are there."""
     schema = promised(version, roles)
-    return {**schema, **options.added(found)} if version == ids()[-1] else schema
+    return {**schema, **options.added(found)} if version == objects.revisions()[-1] else schema
 
 
 def likeness(found: objects.Objects, roles: frozenset[str]) -> Likeness:
     """Return the revisions that the schema is nearest to."""
-    by_revision = {name: objects.difference(found, promised(name, roles)) for name in ("", *ids())}
+    by_revision = {name: objects.difference(found, promised(name, roles)) for name in ("", *objects.revisions())}
     fewest = min(map(len, by_revision.values()))
     alike = [name for name, differences in by_revision.items() if len(differences) == fewest]
     return Likeness(tuple(alike), by_revision[alike[0]])
@@ -64,7 +59,7 @@ def current(standing: Standing) -> str:
     noted = standing.binding.versions
     if not noted and not standing.tables:
         return ""
-    if len(noted) == 1 and noted[0] in ids():
+    if len(noted) == 1 and noted[0] in objects.revisions():
         return noted[0]
     like = likeness(standing.objects, standing.roles)
     raise RolloutRefusedError(
@@ -74,7 +69,7 @@ def current(standing: Standing) -> str:
 
 
 def _what(standing: Standing) -> str:
-    noted, known = standing.binding.versions, ids()
+    noted, known = standing.binding.versions, objects.revisions()
     if not standing.has_versions:
         return f"There is no table {VERSION_TABLE}: no migration has ever been noted here, but tables of ours exist."
     if not noted:
@@ -102,7 +97,7 @@ def named(name: str) -> str:
 
     Raises ``UsageError``.
     """
-    known = ids()
+    known = objects.revisions()
     if name == HEAD:
         return known[-1]
     if name == revisions.BASE:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 
-from session_fix import folders
 from session_fix.rollout.found import Column, Constraint
 
 SESSIONS, INTERACTIONS = "ai_sessions", "ai_interactions"
@@ -44,12 +42,3 @@ RIGHTS: Mapping[str, frozenset[str]] = {
     "authenticated": frozenset(),
     "service_role": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"}),
 }
-
-
-@cache
-def revisions() -> tuple[str, ...]:
-    """Return the revisions of the migrations, the oldest first."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415  brings SQLAlchemy, which takes its time
-
-    found = ScriptDirectory(str(folders.bundled("migrations"))).walk_revisions()
-    return tuple(revision.revision for revision in found)[::-1]

@@ -3,11 +3,11 @@
 import pytest
 
 from session_fix.errors import RolloutRefusedError
-from session_fix.rollout import adopting, apply, objects, planning, revisions, verify
+from session_fix.rollout import adopting, apply, objects, planning, verify
 from session_fix.rollout.happening import Done
 from session_fix.rollout.plan import Kind
 
-HEAD = revisions.chain()[-1].id
+HEAD = objects.revisions()[-1]
 # What an adoption has steps of each kind for.
 SCHEMA = """
 CREATE TABLE ai_sessions (id text DEFAULT gen_random_uuid()::text UNIQUE, user_id varchar(40),

@@ -16,7 +16,7 @@ from session_fix.rollout import objects, revisions
 from session_fix.rollout.plan import Binding, Kind, Plan, Step
 
 collect_ignore = ["conftest.py"]  # pytest-alembic 0.13 would collect it, and breaks doing so under pytest 9.2
-IDS = ["", *(revision.id for revision in revisions.chain())]
+IDS = ["", *objects.revisions()]
 HEAD = IDS[-1]
 
 

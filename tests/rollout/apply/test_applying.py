@@ -7,11 +7,11 @@ import pytest
 
 from session_fix.errors import MigrationIncompleteError, RolloutInterruptedError, StepFailedError
 from session_fix.report import applied as report
-from session_fix.rollout import objects, planning, revisions
+from session_fix.rollout import objects, planning
 from session_fix.rollout.apply import apply
 from session_fix.rollout.happening import Begun, Done, Said
 
-IDS = [revision.id for revision in revisions.chain()]
+IDS = list(objects.revisions())
 HEAD = IDS[-1]
 INDEX_STEP, INDEX = "0011_interactions_session_index", "ai_interactions_session_id_created_at_idx"
 ORPHAN = """

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from session_fix.rollout import journal, objects, revisions
+from session_fix.rollout import journal, objects
 from session_fix.rollout import plan as plans
 
-IDS = [revision.id for revision in revisions.chain()]
+IDS = objects.revisions()
 HEAD, BEFORE = IDS[-1], IDS[-2]
 INDEX_STEP, INDEX = "0011_interactions_session_index", "ai_interactions_session_id_created_at_idx"
 PROGRAM = Path(sys.executable).parent / "session-fix"

@@ -11,12 +11,12 @@ import psycopg
 import pytest
 
 from session_fix.database import Database
-from session_fix.rollout import objects, revisions
+from session_fix.rollout import objects
 from session_fix.rollout import plan as plans
 from session_fix.servers import embedded
 
 pytestmark = pytest.mark.needs_proc
-IDS = ["", *(revision.id for revision in revisions.chain())]
+IDS = ["", *objects.revisions()]
 HEAD = IDS[-1]
 KILLED = -9
 TRANSACTION, CONCURRENTLY = IDS.index("0014_interactions_checks"), IDS.index("0011_interactions_session_index")

@@ -8,11 +8,11 @@ import pytest
 from psycopg import sql
 
 from session_fix.errors import RolloutRefusedError, UsageError
+from session_fix.rollout import objects, pooler, preflight
 from session_fix.rollout import plan as plans
-from session_fix.rollout import pooler, preflight, revisions
 from session_fix.rollout.apply import apply
 
-IDS = [revision.id for revision in revisions.chain()]
+IDS = objects.revisions()
 HEAD, BEFORE = IDS[-1], IDS[-2]
 
 LOCKS_HELD = """

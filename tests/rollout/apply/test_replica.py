@@ -10,11 +10,11 @@ import pytest
 
 from session_fix.database import Database
 from session_fix.errors import RolloutRefusedError
-from session_fix.rollout import revisions
+from session_fix.rollout import objects
 from session_fix.rollout.apply import apply
 from session_fix.servers import embedded
 
-BEFORE = revisions.chain()[-2].id
+BEFORE = objects.revisions()[-2]
 
 
 @pytest.fixture

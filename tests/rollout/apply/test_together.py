@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from session_fix.rollout import objects, revisions
+from session_fix.rollout import objects
 from session_fix.rollout import plan as plans
 
-IDS = [revision.id for revision in revisions.chain()]
+IDS = objects.revisions()
 HEAD, MIDDLE = IDS[-1], "0009_repair_orphans"
 CHECKOUT = Path(__file__).parents[3]
 PROGRAMS = Path(sys.executable).parent

@@ -6,16 +6,18 @@ import psycopg
 import pytest
 
 from session_fix.errors import RolloutBusyError
-from session_fix.rollout import blockers, journal, lock, revisions
+from session_fix.rollout import blockers, journal, lock, objects
 from session_fix.rollout.apply import apply
 from session_fix.rollout.blockers import Session
 from session_fix.rollout.happening import Begun, Waiting
 from session_fix.rollout.plan import Lock
 from session_fix.rollout.retrying import Ramp
 
-IDS = [revision.id for revision in revisions.chain()]
+IDS = list(objects.revisions())
 HEAD = IDS[-1]
-TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+TERMINATE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()
+"""
 INDEX_STEP, INDEX = "0011_interactions_session_index", "ai_interactions_session_id_created_at_idx"
 
 
@@ -134,7 +136,9 @@ def test_an_index_that_is_being_built_is_waited_for(at, planned, reader, eventua
         thread = threading.Thread(target=building.execute, args=(statement,))
         thread.start()
         try:
-            eventually(lambda: database.rows("SELECT 1 FROM pg_stat_progress_create_index"))
+            eventually(
+                lambda: database.rows("SELECT 1 FROM pg_stat_progress_create_index WHERE datname = current_database()")
+            )
             with pytest.raises(RolloutBusyError, match=str(pid := building.info.backend_pid)):
                 apply_over(plan, database, ramp=Ramp(patience_s=0))
             apply_over(plan, database, on=listen)

@@ -11,9 +11,9 @@ from alembic.config import Config
 
 from session_fix import folders
 from session_fix.errors import RolloutBusyError, RolloutRefusedError, StepFailedError
-from session_fix.rollout import apply, audit, facts, objects, opting, options, planning, snapshots, verify, wanted
+from session_fix.rollout import apply, audit, facts, objects, opting, options, planning, snapshots, verify
 
-HEAD = wanted.revisions()[-1]
+HEAD = objects.revisions()[-1]
 OWNER = options.read(options.OWNER_POLICIES)
 PROGRAM = Path(sys.executable).parent / "session-fix"
 
@@ -158,7 +158,7 @@ def test_an_audit_finds_nothing_wrong_with_it(database):
     """Rights that come with the option are those that its policies hold back."""
 
     def told():
-        found = audit.judge(facts.read(database.params), wanted.revisions()).findings
+        found = audit.judge(facts.read(database.params), objects.revisions()).findings
         return {one.id for one in found if one.id.startswith("access/")}
 
     before = told()
