@@ -2,7 +2,8 @@
 
 "net" takes off what two workers cost before they do anything: the time of the run of empty tests with them, less that
 of the same run without. The same plugins are loaded for empty tests, which ask for no database. The body of a test,
-where it has one, waits 10 ms.
+where it has one, waits 10 ms. What pytest itself takes to start is no shorter with two workers: tests with a body and
+no database show how much a second worker can save at all.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from benchmarks.per_test import CLONED, RECYCLED, ours
 from benchmarks.runs import Contender, FailedError, Key, Sizes, interleave, rows, run_pytest
 
 NAME = "suite"
-EMPTY, PLAIN, WAITING = "empty tests", "two inserts", "two inserts and a body"
+EMPTY, IDLE, PLAIN, WAITING = "empty tests", "no database: a body", "two inserts", "two inserts and a body"
 SERIAL, PARALLEL, NET = "one after another", "-n 2", "-n 2, net"
 BASE = [
     replace(ours(EMPTY, "recycle"), test="test_stores.py::test_empty"),
+    replace(ours(IDLE, "recycle"), test="test_stores.py::test_waits"),
     *(
         replace(ours(f"{name}: {kind}", isolation), test=f"test_stores.py::{test}")
         for name, isolation in ((RECYCLED, "recycle"), (CLONED, "clone"))

@@ -22,6 +22,11 @@ def test_empty():
     """Do nothing: what pytest itself takes."""
 
 
+def test_waits():
+    """Take ten milliseconds over something else than a database."""
+    time.sleep(BODY_S)
+
+
 def test_connects(database):
     """Do nothing with a connection."""
 
