@@ -39,6 +39,7 @@ OPTIONS = (
         show_default=True,
         help="How often to try a step that others are in the way of.",
     ),
+    click.option("--ignore-replicas", is_flag=True, help="Do not wait between steps until replicas have the last one."),
 )
 
 
@@ -58,6 +59,7 @@ def carry_out(
     typed: str,
     patience_s: float,
     tries: int,
+    ignore_replicas: bool,
     json_file: str | None,
 ) -> None:
     """Apply a plan, show how far it is, and print how it went. Raises what ``apply.apply`` raises."""
@@ -67,7 +69,13 @@ def carry_out(
 
     with _terminated_as_interrupted():
         applied = applying.apply(
-            plan, params, allowed=allowed, typed=typed, ramp=Ramp(tries=tries, patience_s=patience_s), on=Shown()
+            plan,
+            params,
+            allowed=allowed,
+            typed=typed,
+            ramp=Ramp(tries=tries, patience_s=patience_s),
+            ignore_replicas=ignore_replicas,
+            on=Shown(),
         )
     if json_file:
         write_report(json_file, json.dumps(report.as_json(applied), indent=1))

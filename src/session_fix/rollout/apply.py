@@ -51,14 +51,16 @@ def apply(
     typed: str = "",
     ramp: Ramp | None = None,
     repairs: Mapping[str, Repair] | None = None,
+    ignore_replicas: bool = False,
     on: Listener = nobody,
 ) -> Applied:
     """Carry the plan out and return how that went; a database that is past a step already goes on behind it.
 
-    ``allowed`` names hazards, ``typed`` is the name that a production database has to be called by. Raises
-    ``RolloutRefusedError`` with all that is wrong, before anything was written; ``RolloutBusyError``,
-    ``StepFailedError``, ``RolloutInterruptedError``: what was done is kept, and the same call goes on;
-    ``MigrationIncompleteError`` when all is done and the database is not what it should be.
+    ``allowed`` names hazards, ``typed`` is the name that a production database has to be called by. No step begins
+    before replicas have the last one, unless ``ignore_replicas``. Raises ``RolloutRefusedError`` with all that is
+    wrong, before anything was written; ``RolloutBusyError``, ``StepFailedError``, ``RolloutInterruptedError``: what
+    was done is kept, and the same call goes on; ``MigrationIncompleteError`` when all is done and the database is not
+    what it should be.
     """
     ramp, repairs = ramp or Ramp(), REPAIRS if repairs is None else repairs
     try:
@@ -74,7 +76,9 @@ def apply(
                 preflight.refuse_unless(checks)
                 pending = _pending(connection, plan, place, on)
                 connection.close()
-                performer = Performer(params, plan, held=held, ramp=ramp, repairs=repairs, on=on)
+                performer = Performer(
+                    params, plan, held=held, ramp=ramp, repairs=repairs, ignore_replicas=ignore_replicas, on=on
+                )
                 return _performed(performer, plan, params, place, pending, on)
     except KeyboardInterrupt:
         raise RolloutInterruptedError(f"Interrupted. {_where(plan, params)}") from None

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from session_fix.errors import DatabaseUnreadableError, RolloutBusyError, StepFailedError
-from session_fix.rollout import blockers, failing, indexes, journal, lock, sessions
+from session_fix.rollout import blockers, failing, indexes, journal, lock, replicas, sessions
 from session_fix.rollout.happening import Done, Listener, Said, Waiting
 from session_fix.rollout.plan import Kind, Plan, Step
 from session_fix.rollout.retrying import Ramp
@@ -45,10 +45,11 @@ class Performer:
         held: lock.Held,
         ramp: Ramp,
         repairs: Mapping[str, Repair],
+        ignore_replicas: bool,
         on: Listener,
     ) -> None:
         self._params, self._plan, self._held, self._ramp = params, plan, held, ramp
-        self._repairs, self._on = repairs, on
+        self._repairs, self._ignore_replicas, self._on = repairs, ignore_replicas, on
         self._watch = Watch(params, on)
         self._session: psycopg.Connection | None = None
         self._timeouts = (-1, -1)
@@ -81,6 +82,9 @@ class Performer:
 
         Raises ``StepFailedError``, ``RolloutBusyError``; then the step is not done, and a rerun begins with it.
         """
+        self._held.check()
+        if not self._ignore_replicas:
+            replicas.wait(self._held.connection, step.id, patience_s=self._ramp.patience_s, on=self._on)
         began = time.monotonic()
         match step.kind:
             case Kind.TRANSACTION:

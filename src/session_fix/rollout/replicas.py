@@ -1,0 +1,45 @@
+"""Waits for replicas between two steps: whoever reads from one is behind by one step at most, not by a whole rollout.
+
+How far a replica has come is only shown to those who may see it (pg_monitor has it); others wait for none.
+"""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+
+from session_fix.errors import RolloutBusyError
+from session_fix.rollout.happening import Listener, Waiting
+
+POLL_S = (0.02, 1.0)
+WRITTEN = "SELECT pg_current_wal_insert_lsn()::text"
+# Logical subscribers are none: they take rows, not the schema.
+BEHIND = """
+SELECT format('%%s, %%s behind', coalesce(nullif(r.application_name, ''), 'a replica'),
+    pg_size_pretty(pg_wal_lsn_diff(%(written)s::pg_lsn, r.replay_lsn)))
+FROM pg_stat_replication r
+WHERE r.replay_lsn < %(written)s::pg_lsn
+    AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+ORDER BY 1
+"""
+
+
+def wait(connection: psycopg.Connection, before: str, *, patience_s: float, on: Listener) -> None:
+    """Return when each replica has what is written by now; ``before`` names what is about to begin.
+
+    Raises ``RolloutBusyError`` when one has it not within ``patience_s`` seconds.
+    """
+    (written,) = connection.execute(WRITTEN).fetchone() or ("0/0",)
+    deadline, pause_s, told = time.monotonic() + patience_s, POLL_S[0], False
+    while behind := [name for (name,) in connection.execute(BEHIND, {"written": written})]:
+        if time.monotonic() > deadline:
+            raise RolloutBusyError(
+                f"{before}: a replica has not caught up within {patience_s:g} s: {'; '.join(behind)}. Nothing of this "
+                "step was done. Run the same command again when it has, or with --ignore-replicas."
+            )
+        if pause_s == POLL_S[1] and not told:
+            on(Waiting(f"{before}: a replica that catches up ({'; '.join(behind)})"))
+            told = True
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, POLL_S[1])
