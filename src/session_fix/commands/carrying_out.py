@@ -30,7 +30,7 @@ OPTIONS = (
         type=click.FloatRange(0, 86_400),
         default=600.0,
         show_default=True,
-        help="How long to wait for another rollout, or for a lock.",
+        help="How long to wait for another rollout, for a lock, or for a replica.",
     ),
     click.option(
         "--tries",

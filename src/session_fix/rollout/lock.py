@@ -1,7 +1,8 @@
-"""The lock of a rollout: one at a time in a database, Alembic's own command included (``migrations/env.py``).
+"""The lock of whoever changes the tables: one rollout, repair or option at a time in a database.
 
-It is held by a session of its own, which does nothing else. It is asked for again and again, never waited for inside
-the server: the snapshot of who waits there would be waited for by the holder's CREATE INDEX CONCURRENTLY.
+Alembic's own command takes the same (``migrations/env.py``). It is held by a session of its own, which does nothing
+else but look how far replicas are. It is asked for again and again, never waited for inside the server: the snapshot of
+who waits there would be waited for by the holder's CREATE INDEX CONCURRENTLY.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def held(
     """
     with sessions.opened(params, "lock", application=application) as connection:
         try:
-            _take(connection, patience_s, on)
+            try:
+                _take(connection, patience_s, on)
+            except psycopg.Error as error:
+                raise target.unreadable(error, params) from None
             yield Held(connection)
         except psycopg.OperationalError as error:
             if not sessions.is_lost(connection):

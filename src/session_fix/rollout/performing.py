@@ -61,8 +61,14 @@ class Performer:
             self._session.close()
 
     def begin(self, drift: journal.Drift) -> None:
-        """Note in the journal that the plan was begun, and what differed from the migrations then."""
-        journal.begin(self.session(sessions.BRIEF_MS, sessions.BRIEF_MS), self._plan, drift)
+        """Note in the journal that the plan was begun, and what differed from the migrations then.
+
+        Tell of replicas that will not be waited for.
+        """
+        session = self.session(sessions.BRIEF_MS, sessions.BRIEF_MS)
+        journal.begin(session, self._plan, drift)
+        if not self._ignore_replicas and (count := replicas.unseen(session)):
+            self._on(Said(f"{count} replicas are connected, and are not waited for: this role may not see them"))
 
     def session(self, lock_timeout_ms: int, statement_timeout_ms: int) -> psycopg.Connection:
         """Return the session for steps, with these timeouts in force."""
@@ -84,7 +90,7 @@ class Performer:
         """
         self._held.check()
         if not self._ignore_replicas:
-            replicas.wait(self._held.connection, step.id, patience_s=self._ramp.patience_s, on=self._on)
+            self._wait_for_replicas(step)
         began = time.monotonic()
         match step.kind:
             case Kind.TRANSACTION:
@@ -94,6 +100,13 @@ class Performer:
             case Kind.REPAIR:
                 tries, held_s = self._repaired(step)
         return Done(step=step, seconds=time.monotonic() - began, tries=tries, held_s=held_s)
+
+    def _wait_for_replicas(self, step: Step) -> None:
+        try:
+            replicas.wait(self._held.connection, step.id, patience_s=self._ramp.patience_s, on=self._on)
+        except psycopg.Error as error:
+            self._held.check()
+            raise _failed(step, error, " Or do not wait for replicas: --ignore-replicas.") from None
 
     def _in_transaction(self, step: Step, statements: tuple[str, ...], lock_timeout_ms: int) -> tuple[int, float]:
         """Try until it is done; return the number of tries, and how long the longest could hold others up."""

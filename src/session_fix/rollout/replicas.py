@@ -1,6 +1,6 @@
 """Waits for replicas between two steps: whoever reads from one is behind by one step at most, not by a whole rollout.
 
-How far a replica has come is only shown to those who may see it (pg_monitor has it); others wait for none.
+How far a replica has come is only shown to those who may see it (pg_monitor has it); others are told that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from session_fix.errors import RolloutBusyError
 from session_fix.rollout.happening import Listener, Waiting
 
 POLL_S = (0.02, 1.0)
-WRITTEN = "SELECT pg_current_wal_insert_lsn()::text"
+LEAST_S = 10.0  # right after a commit, one that is well is behind, too
+WRITTEN = "SELECT pg_current_wal_flush_lsn()::text"  # what is not flushed is not sent
+UNSEEN = "SELECT count(*) FROM pg_stat_replication WHERE pid IS NOT NULL AND state IS NULL"
 # Logical subscribers are none: they take rows, not the schema.
 BEHIND = """
 SELECT format('%%s, %%s behind', coalesce(nullif(r.application_name, ''), 'a replica'),
@@ -25,12 +27,19 @@ ORDER BY 1
 """
 
 
+def unseen(connection: psycopg.Connection) -> int:
+    """Return how many replicas are connected of which this role may not see how far they are."""
+    (count,) = connection.execute(UNSEEN).fetchone() or (0,)
+    return int(count)
+
+
 def wait(connection: psycopg.Connection, before: str, *, patience_s: float, on: Listener) -> None:
     """Return when each replica has what is written by now; ``before`` names what is about to begin.
 
-    Raises ``RolloutBusyError`` when one has it not within ``patience_s`` seconds.
+    Raises ``RolloutBusyError`` when one has it not within ``patience_s`` seconds, or ``LEAST_S``.
     """
     (written,) = connection.execute(WRITTEN).fetchone() or ("0/0",)
+    patience_s = max(patience_s, LEAST_S)
     deadline, pause_s, told = time.monotonic() + patience_s, POLL_S[0], False
     while behind := [name for (name,) in connection.execute(BEHIND, {"written": written})]:
         if time.monotonic() > deadline:

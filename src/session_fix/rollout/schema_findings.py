@@ -58,11 +58,7 @@ def findings(facts: Facts, expected: Expected) -> Iterator[Finding]:
 
 def _missing(name: str, elsewhere: tuple[str, ...]) -> Finding:
     others = [other for other in elsewhere if other.split(".")[-1].strip('"') == name]
-    todo = (
-        f"There is {', '.join(others)}: is this the right schema?"
-        if others
-        else "session-fix migrate plan says how it is created."
-    )
+    todo = f"There is {', '.join(others)}: is this the right schema?" if others else ""  # else the version says more
     return Finding(f"schema/table-missing/{name}", PROBLEM, f"there is no table public.{name}", todo)
 
 

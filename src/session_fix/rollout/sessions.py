@@ -1,4 +1,7 @@
-"""The sessions of a rollout: one that holds its lock, one for its steps, one that watches the other two."""
+"""The sessions of a rollout: one that holds its lock, one for its steps, one that watches the other two.
+
+A repair and an option have the first, too.
+"""
 
 from __future__ import annotations
 

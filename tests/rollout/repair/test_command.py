@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from session_fix.errors import RolloutBusyError
 from session_fix.rollout import facts, lock
 
 CANARY = "canary"
@@ -136,15 +135,20 @@ def test_the_script_is_written_before_anything_is_changed(command, database, tmp
     assert "'night'" in (tmp_path / "undo.sql").read_text()
 
 
-def test_a_rollout_and_a_repair_take_turns(database):
-    """A migration would change the tables under the repair."""
-    with database.connect(autocommit=True, application_name="alembic") as other:
+@pytest.mark.state("orphans")
+def test_a_rollout_and_a_repair_take_turns(database, sums, eventually, tmp_path):
+    """A migration would change the tables under the repair, which says for whom it waits."""
+    before, printed = sums(database), tmp_path / "printed"
+    env = os.environ | {"SESSION_FIX_DSN": make_conninfo(**database.params)}
+    with database.connect(autocommit=True, application_name="alembic") as other, printed.open("w") as file:
         other.execute(f"SELECT pg_advisory_lock({lock.KEY})")
-        with pytest.raises(RolloutBusyError, match="alembic"), lock.held(database.params, patience_s=0):
-            pass
-    with lock.held(database.params, patience_s=0):
-        assert database.rows(f"SELECT pg_try_advisory_lock({lock.KEY})") == [(False,)]
-    assert database.rows(f"SELECT pg_try_advisory_lock({lock.KEY})") == [(True,)]
+        repair = subprocess.Popen([PROGRAM, "repair", "--apply"], env=env, stdout=file, stderr=file)
+        eventually(lambda: "waiting: another rollout or repair of this database: pid" in printed.read_text())
+        assert "(alembic, " in printed.read_text()
+        assert sums(database) == before
+        other.execute(f"SELECT pg_advisory_unlock({lock.KEY})")
+        assert repair.wait(timeout=60) == 0, printed.read_text()
+    assert sums(database) != before
 
 
 SLOW = """

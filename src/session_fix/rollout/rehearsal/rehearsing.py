@@ -88,7 +88,7 @@ def _performed(
         began = time.monotonic()
         with progress.step("Rolling out, while both are used"):
             try:
-                apply.apply(plan, database.params, allowed=plan.hazards, repairs=REPAIRS)
+                apply.apply(plan, database.params, allowed=plan.hazards, repairs=REPAIRS, ignore_replicas=True)
             except SessionFixError as error:
                 problem = str(error)
         took_s = time.monotonic() - began
