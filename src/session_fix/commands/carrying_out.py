@@ -1,4 +1,4 @@
-"""What ``apply`` and ``rollback`` have in common: their options, how they are interrupted, and lines of progress."""
+"""What ``apply`` and ``rollback`` have in common; their lines of progress, which ``repair`` and ``option`` share."""
 
 from __future__ import annotations
 
