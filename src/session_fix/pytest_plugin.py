@@ -101,9 +101,10 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note a checklist line's result; show a failed test's record and what its services printed."""
     report = yield
-    marker, parameters = item.get_closest_marker("session_fix"), getattr(item, "callspec", None)
-    if report.when == "call" and marker and parameters and "variant" in parameters.params:
-        report.user_properties.append((CHECKLIST, [marker.args[0], parameters.params["variant"]]))
+    if report.when == "call" and (marker := item.get_closest_marker("session_fix")):
+        parameters = getattr(item, "callspec", None)
+        if parameters and "variant" in parameters.params:
+            report.user_properties.append((CHECKLIST, [marker.args[0], parameters.params["variant"]]))
     if report.failed:
         report.sections.extend(_what_happened(item))
         if report.when != "teardown":  # when the database has gone

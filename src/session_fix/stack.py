@@ -99,15 +99,17 @@ class Stack:
         """Return the name of the one database that an external data API serves."""
         return self._settings.supabase_database if self._settings.rest == "external" else None
 
-    def lend(self, isolation: str, state: State | None = None) -> AbstractContextManager[Database]:
+    def lend(self, isolation: str | None = None, state: State | None = None) -> AbstractContextManager[Database]:
         """Return a context manager of a private database that is ready already, see ``PrivateDatabases.lend``.
 
+        ``isolation`` is by default the run's.
         Only with the data API that comes with us can we tell whether it has finished with a database, and it alone
         serves many: with the others each test has a clone.
         """
         if self._settings.rest == "external":
             return self.database(state)
-        return self.private.lend(isolation if self._settings.rest == "lite" else CLONE, state, progress=self._progress)
+        isolation = (isolation or self._settings.isolation) if self._settings.rest == "lite" else CLONE
+        return self.private.lend(isolation, state, progress=self._progress)
 
     def endpoint(self, database: Database) -> Endpoint:
         """Return where the data API of a database is."""

@@ -85,6 +85,26 @@ def test_many_tests_one_after_the_other_find_the_same(private, picture, fresh, s
     assert list(private.ended) == ["recycled"]
 
 
+def test_tables_that_the_last_test_did_not_write_to_are_emptied_as_well(private, picture, fresh, statements):
+    """Those it did write to are emptied before it is known whether the next one did."""
+    log = "INSERT INTO log VALUES ('mine')"
+    mixed = [INSERT, "DELETE FROM unlogged"]
+    for queries in ([INSERT], [INSERT, log], [log], mixed, [], [log], [INSERT, log], []):
+        with private.lend("recycle") as database:
+            assert picture(database) == fresh
+            statements(database, *queries)
+    assert list(private.ended) == ["recycled"]
+
+
+def test_a_deletion_that_does_not_take_what_was_written_ends_the_database(private, statements, monkeypatch):
+    """Nothing should keep it from that; and if something does, the next test must not find out."""
+    monkeypatch.setattr(recycling.facts, "deletion", lambda _: "SELECT json_build_array(0 * $1::int8)")
+    with private.lend("recycle") as database:
+        statements(database, INSERT)
+    with private.lend("recycle"):
+        assert list(private.ended) == ["dropped: nothing to be sure about: DataError"]
+
+
 def test_what_was_not_committed_is_not_there(private):
     """A test need not tidy up the connection that it did not open."""
     for _ in range(2):

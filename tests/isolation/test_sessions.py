@@ -8,13 +8,21 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
+from session_fix.isolation import sessions
+from session_fix.isolation.tasks import Tasks
+
 NEW = """
 SELECT current_setting('request.jwt.claims', true), current_setting('search_path'), current_setting('role'),
     current_setting('statement_timeout'), session_user::text, (SELECT count(*) FROM pg_prepared_statements),
     (SELECT count(*) FROM pg_cursors), (SELECT count(*) FROM pg_listening_channels()), to_regclass('pg_temp.mine'),
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), current_setting('client_encoding'),
-    current_setting('mine.own', true), current_setting('session_replication_role')
+    current_setting('mine.own', true), current_setting('session_replication_role'),
+    current_setting('default_transaction_isolation'), current_setting('default_transaction_read_only')
 """
+DEFERRABLE = (
+    "SET default_transaction_isolation = 'serializable'; SET default_transaction_read_only = on; "
+    "SET default_transaction_deferrable = on"
+)
 LEFT = {
     "nothing": "SELECT 1",
     "transaction": "BEGIN; INSERT INTO log VALUES ('mine')",
@@ -24,6 +32,7 @@ LEFT = {
     "session authorization": "SET SESSION AUTHORIZATION anon",
     "timeout": "SET statement_timeout = '1ms'",
     "replica": "SET session_replication_role = replica",
+    "transactions": DEFERRABLE,
     "encoding": "SET client_encoding = 'LATIN1'",
     "prepared statement": "PREPARE mine AS SELECT 1",
     "cursor": "DECLARE mine CURSOR WITH HOLD FOR SELECT 1",
@@ -61,6 +70,22 @@ def test_the_next_test_finds_it_as_new(private, as_new, statements):
         assert second.connection.pgconn.notifies() is None
         assert second.rows("SELECT count(*) FROM log") == [(0,)]
     assert list(private.ended) == ["recycled"]
+
+
+def test_washing_waits_for_no_transaction(private, databases, eventually):
+    """A session of that kind waits until others that are serializable have ended, and a leaked one never does."""
+    with databases.maintenance() as other, private.lend("recycle") as first:
+        asked(first, DEFERRABLE)
+        session = first.session()
+        other.execute("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT pg_current_xact_id()")
+        washed = []
+        tasks = Tasks()
+        tasks.start(sessions.washed(session), lambda *outcome: washed.append(outcome))
+        try:
+            eventually(lambda: tasks.go_on() or washed)
+        finally:
+            session.finish()
+        assert washed == [(True, None)]
 
 
 def test_a_temporary_table_ends_the_database(private):

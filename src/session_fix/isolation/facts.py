@@ -216,10 +216,15 @@ def around(statement: Prepared) -> Task[tuple[list[Session], list[str]]]:
     return _around((yield from statement()))
 
 
-def look(first: Prepared, then: Prepared, since: int) -> Task[tuple[tuple[list[Session], list[str]], Glance]]:
-    """Return what ``around`` does, and the glance that was taken after it; both are sent at once."""
-    about, contents = yield from together(first.connection, first.send, partial(then.send, since))
-    return _around(first.value(about)), _glance(then.value(contents))
+def look(
+    first: Prepared, then: Prepared, last: Prepared | None, since: int
+) -> Task[tuple[tuple[list[Session], list[str]], Glance, Any]]:
+    """Return what ``around`` does, a glance taken after that, and what ``last`` finds after both; sent at once."""
+    asked = [then, last] if last else [then]
+    about, contents, *found = yield from together(
+        first.connection, first.send, *(partial(one.send, since) for one in asked)
+    )
+    return _around(first.value(about)), _glance(then.value(contents)), last and last.value(*found)
 
 
 def glance(statement: Prepared, since: int) -> Task[Glance]:
@@ -251,12 +256,11 @@ def read(statement: Prepared, since: int) -> Task[Facts]:
 def deletion(tables: Iterable[str]) -> str:
     """Return the statement that deletes the rows written since, from all the tables at once.
 
-    It returns, as JSON, how many from each, and the transaction to count from afterwards. Its parameter is as above.
+    It returns, as JSON, how many from each. Its parameter is as above.
     """
     since = "(SELECT age($1::xid))"
     deletes = [
         f"gone_{i} AS (DELETE FROM ONLY {name} WHERE age(xmin) <= {since} RETURNING 1)" for i, name in enumerate(tables)
     ]
     counts = [f"(SELECT count(*) FROM gone_{i})" for i, _ in enumerate(deletes)]
-    own = "pg_current_xact_id()::xid::text::int8 + 1"
-    return f"WITH {', '.join(deletes)} SELECT json_build_array(json_build_array({', '.join(counts)}), {own})"
+    return f"WITH {', '.join(deletes)} SELECT json_build_array({', '.join(counts)})"

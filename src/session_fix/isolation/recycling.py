@@ -24,6 +24,9 @@ RENEWALS_AT_MOST = 1_000  # nothing vacuums it
 SAVED_AT_MOST = 2_000  # rows of a table of the state that are kept to be put back
 
 
+Deleted = dict[str, int]  # by table, how many rows
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """A template as its clones are before any test: their relations, their facts, and the rows of their small tables.
@@ -91,7 +94,8 @@ class Recycler:
         except BaseException:
             self._control.close()
             raise
-        self._deletes: dict[tuple[str, ...], Prepared] = {}
+        self._deletions: dict[tuple[str, ...], Prepared] = {}
+        self._likely: tuple[str, ...] = ()  # the tables that the last test which wrote anything wrote to
         self._counts = self._control.info.server_version >= VERSION_15  # before, counters arrived when they arrived
 
     def close(self) -> None:
@@ -110,10 +114,10 @@ class Recycler:
         if self._renewals > RENEWALS_AT_MOST:
             return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
         try:
-            left, seen = yield from self._after_all_left(ours)
+            left, seen, deleted = yield from self._after_all_left(ours)
             if left := left or (yield from self._traces(seen, thorough=thorough)):
                 return left
-            return (yield from self._reset(seen))
+            return (yield from self._reset(seen, deleted))
         except psycopg.errors.LockNotAvailable:
             return self._still_here(ours, *(yield from facts.around(self._around))) or ["a lock on a table"]
         except psycopg.Error as error:
@@ -127,14 +131,19 @@ class Recycler:
         after = yield from facts.read(self._facts, self._since)
         return traces.of_facts(self._original.facts, after, self._original.layout)
 
-    def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[list[str], facts.Glance]]:
-        """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked."""
+    def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[list[str], facts.Glance, Deleted]]:
+        """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked.
+
+        What was written to the tables that are likely to be dirty is deleted after the glance, in the same message: if
+        anything speaks against that, the database is dropped anyway.
+        """
         deadline = time.monotonic() + LEAVING_S
+        deletion = self._deletion(self._likely) if self._likely else None
         while True:
-            about, seen = yield from facts.look(self._around, self._glance, self._since)
+            about, seen, counts = yield from facts.look(self._around, self._glance, deletion, self._since)
             left = self._still_here(ours, *about)
             if not left or time.monotonic() > deadline:
-                return left, seen
+                return left, seen, dict(zip(self._likely, counts or [], strict=True))
             yield Until(at=time.monotonic() + 0.001)
 
     def _still_here(self, ours: frozenset[int], found: list[facts.Session], prepared: list[str]) -> list[str]:
@@ -148,7 +157,7 @@ class Recycler:
         self._marks = seen.marks
         return traces.of_facts(before, after, layout)
 
-    def _reset(self, seen: facts.Glance) -> Task[list[str]]:
+    def _reset(self, seen: facts.Glance, deleted: Deleted) -> Task[list[str]]:
         dirty = traces.dirty(self._original.facts, seen.tables, self._original.layout)
         if sum(written for _, written, _ in dirty) > DELETED_AT_MOST:
             return [f"more than {DELETED_AT_MOST:,} rows, which a clone is quicker to be rid of"]
@@ -158,20 +167,22 @@ class Recycler:
             with self._control.transaction():
                 for name in refilled:
                     self._put_back(name)
-        if written := {name: count for name, count, gone in dirty if not gone}:
-            yield from self._delete(written)
+        written = {name: count for name, count, gone in dirty if not gone}
+        if left := tuple(name for name in written if name not in deleted):
+            counts = yield from self._deletion(left)(self._since)
+            deleted |= dict(zip(left, counts, strict=True))
+        if any(deleted[name] != count for name, count in written.items()):
+            raise psycopg.DataError(f"{deleted} rows deleted, of {written}")
         if refilled:
             self._since = facts.next_transaction(self._control.execute)
+        self._likely = tuple(written) or self._likely
         return []
 
-    def _delete(self, written: dict[str, int]) -> Task[None]:
-        if (tables := tuple(written)) not in self._deletes:
-            statement = facts.deletion(tables)
-            self._deletes[tables] = Prepared(self._control, f"delete {len(self._deletes)}", statement)
-        gone, since = yield from self._deletes[tables](self._since)
-        if gone != list(written.values()):
-            raise psycopg.DataError(f"{gone} of {list(written.values())} rows deleted")
-        self._since = since
+    def _deletion(self, tables: tuple[str, ...]) -> Prepared:
+        if tables not in self._deletions:
+            name = f"deletion {len(self._deletions)}"
+            self._deletions[tables] = Prepared(self._control, name, facts.deletion(tables))
+        return self._deletions[tables]
 
     def _put_back(self, name: str) -> None:
         columns, rows = self._original.rows[name]

@@ -39,9 +39,7 @@ def answers(connection: PGconn) -> Task[list[PGresult]]:
     while connection.flush():
         yield Until(at=time.monotonic() + POLL_S)
     while True:
-        while connection.is_busy():
-            yield Until(connection.socket)
-            connection.consume_input()
+        yield from _arrived(connection)
         if (result := connection.get_result()) is None:
             break
         found.append(result)
@@ -49,6 +47,14 @@ def answers(connection: PGconn) -> Task[list[PGresult]]:
         if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
             raise psycopg.errors.error_from_result(result)
     return found
+
+
+def _arrived(connection: PGconn) -> Task[None]:
+    """Return when there is something that can be had without waiting; often it is there before anybody waits."""
+    while connection.is_busy():
+        connection.consume_input()
+        if connection.is_busy():
+            yield Until(connection.socket)
 
 
 def statement(connection: PGconn, text: str) -> Task[list[PGresult]]:
@@ -83,9 +89,7 @@ def together(connection: PGconn, *sendings: Callable[[], None]) -> Task[list[PGr
 def _next_result(connection: PGconn) -> Task[PGresult]:
     """Return the next result of a pipeline, over the gaps between statements."""
     while True:
-        while connection.is_busy():
-            yield Until(connection.socket)
-            connection.consume_input()
+        yield from _arrived(connection)
         if result := connection.get_result():
             return result
         if connection.status == ConnStatus.BAD:
