@@ -91,7 +91,7 @@ def _planned(params: Mapping[str, str], to: str, *, measured: bool) -> tuple[Pla
 
 def _goes_on(connection: psycopg.Connection, plan: Plan) -> bool:
     """Say whether the database is where the plan leads, or on the way there."""
-    from session_fix.rollout import binding, performing  # noqa: PLC0415  see above
+    from session_fix.rollout import binding, version_table  # noqa: PLC0415  see above
 
-    versions = performing.noted(connection)
+    versions = version_table.noted(connection)
     return len(versions) <= 1 and binding.place(plan, versions[0] if versions else binding.BASE) is not None

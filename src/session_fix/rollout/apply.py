@@ -12,11 +12,12 @@ import psycopg
 from session_fix.errors import MigrationIncompleteError, RolloutError, RolloutInterruptedError, SessionFixError
 from session_fix.rollout import binding, indexes, journal, lock, objects, preflight, sessions, steps, target
 from session_fix.rollout.happening import Begun, Done, Listener, Said, Waiting, nobody
-from session_fix.rollout.performing import Performer, Repair, noted
+from session_fix.rollout.performing import Performer, Repair
 from session_fix.rollout.plan import Plan, Step
 from session_fix.rollout.preflight import Place
 from session_fix.rollout.repair import repair
 from session_fix.rollout.retrying import Ramp
+from session_fix.rollout.version_table import noted
 from session_fix.rollout.wanted import INTERACTIONS, SESSIONS
 
 RELOAD = "NOTIFY pgrst, 'reload schema'"  # Source: PostgREST's documentation, "Schema Cache"

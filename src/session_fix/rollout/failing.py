@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import psycopg
 
+from session_fix.errors import StepFailedError
+from session_fix.rollout.plan import Step
+
 TODO = {
     "23503": "Interactions have no session: run `session-fix repair`, then the same command again.",
     "23514": "Rows break a check: `session-fix audit` counts them. Correct them, then run the same command again.",
@@ -29,3 +32,8 @@ def said(error: psycopg.Error) -> str:
 def todo(error: psycopg.Error) -> str:
     """Return what to do about it."""
     return TODO.get(error.sqlstate or "", "Look into the server's log, then run the same command again.")
+
+
+def failed(step: Step, error: psycopg.Error, more: str = "") -> StepFailedError:
+    """Return the error to raise for a step that the database refused; ``more`` is a sentence with a space before it."""
+    return StepFailedError(f"{step.id} failed: {said(error)}. Nothing of this step was done.{more} {todo(error)}")

@@ -17,10 +17,10 @@ from session_fix.rollout import (
     journal,
     objects,
     options,
-    performing,
     pooler,
     predict,
     standing,
+    version_table,
 )
 from session_fix.rollout.adoption import DROPS_FOREIGN_KEY
 from session_fix.rollout.blockers import Session
@@ -215,7 +215,7 @@ def of_state(connection: psycopg.Connection, plan: Plan) -> tuple[list[Check], P
 
     To be asked while the rollout's lock is held: another rollout changes both.
     """
-    versions = performing.noted(connection)
+    versions = version_table.noted(connection)
     version = versions[0] if versions else binding.BASE
     behind = binding.place(plan, version)
     roles = frozenset(name for (name,) in connection.execute(ROLES, (list(objects.ROLES),)))
