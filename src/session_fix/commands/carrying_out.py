@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from session_fix.cli_options import write_report
-from session_fix.commands.options import database_options
+from session_fix.commands.options import database_options, replicas_option
 from session_fix.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ OPTIONS = (
         show_default=True,
         help="How often to try a step that others are in the way of.",
     ),
-    click.option("--ignore-replicas", is_flag=True, help="Do not wait between steps until replicas have the last one."),
+    replicas_option,
 )
 
 

@@ -20,6 +20,10 @@ DATABASE = (
     click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write JSON here."),
 )
 
+replicas_option = click.option(
+    "--ignore-replicas", is_flag=True, help="Do not wait, between steps or batches, until replicas have the last one."
+)
+
 
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that name the database, and the file for JSON."""

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import click
 
 from session_fix.cli_options import EXIT_CODES, check_reports, write_report
 from session_fix.commands.carrying_out import Shown
-from session_fix.commands.options import database_options
+from session_fix.commands.options import database_options, replicas_option
 from session_fix.errors import UsageError
 from session_fix.progress import Progress
 
@@ -72,6 +73,7 @@ class _Latest:
     show_default=True,
     help="About so long is a transaction; batches grow and shrink to fit.",
 )
+@replicas_option
 @database_options
 def repair(
     applies: bool,  # noqa: FBT001  click passes it by name
@@ -83,6 +85,7 @@ def repair(
     script_file: str | None,
     batch_rows: int,
     batch_ms: float,
+    ignore_replicas: bool,  # noqa: FBT001  click passes it by name
     variable: str,
     allow_remote: bool,  # noqa: FBT001  click passes it by name
     json_file: str | None,
@@ -110,7 +113,7 @@ def repair(
         if not applies:
             return
     params = target.params(variable, allow_remote=allow_remote, purpose=PURPOSE)
-    pace = {"batch_rows": batch_rows, "batch_ms": batch_ms}
+    pace = {"batch_rows": batch_rows, "batch_ms": batch_ms, "ignore_replicas": ignore_replicas}
     progress = Progress()
     if undone is not None:
         _finish(*_undo(params, undone, progress, **pace), json_file)
@@ -140,8 +143,7 @@ def _apply(params: dict[str, str], progress: Progress, **options: Any) -> tuple[
     from session_fix.report import repaired as report  # noqa: PLC0415
     from session_fix.rollout import repair as repairing  # noqa: PLC0415
 
-    options |= {"progress": progress}
-    done = _alone(params, progress, lambda latest: repairing.repair(params, tell=latest, **options))
+    done = _alone(params, progress, partial(repairing.repair, params), **options)
     return report.repaired_text(done), report.repaired_json(done)
 
 
@@ -149,22 +151,22 @@ def _undo(params: dict[str, str], run: str, progress: Progress, **options: Any) 
     from session_fix.report import repaired as report  # noqa: PLC0415
     from session_fix.rollout import repair as repairing  # noqa: PLC0415
 
-    done = _alone(
-        params, progress, lambda latest: repairing.undo(params, run, progress=progress, tell=latest, **options)
-    )
+    done = _alone(params, progress, partial(repairing.undo, params, run), **options)
     return report.undone_text(done), report.undone_json(done)
 
 
-def _alone(params: dict[str, str], progress: Progress, perform: Callable[[_Latest], Any]) -> Any:
+def _alone(params: dict[str, str], progress: Progress, perform: Callable[..., Any], **options: Any) -> Any:
     from session_fix.report import repaired as report  # noqa: PLC0415
-    from session_fix.rollout import lock  # noqa: PLC0415
+    from session_fix.rollout import lock, replicas  # noqa: PLC0415
     from session_fix.rollout.repair import APPLICATION  # noqa: PLC0415
 
-    latest = _Latest()
+    latest, shown = _Latest(), Shown(progress.console)
     try:
-        alone = lock.held(params, patience_s=PATIENCE_S, on=Shown(progress.console), application=APPLICATION)
-        with progress.live(), alone:
-            return perform(latest)
+        alone = lock.held(params, patience_s=PATIENCE_S, on=shown, application=APPLICATION)
+        with progress.live(), alone as held:
+            if not options["ignore_replicas"]:
+                replicas.tell_of_unseen(held.connection, shown)
+            return perform(progress=progress, tell=latest, on=shown, **options)
     except KeyboardInterrupt:
         click.echo(report.interrupted(latest.told), err=True)
         sys.exit(INTERRUPTED)

@@ -57,11 +57,11 @@ def apply(
 ) -> Applied:
     """Carry the plan out and return how that went; a database that is past a step already goes on behind it.
 
-    ``allowed`` names hazards, ``typed`` is the name that a production database has to be called by. No step begins
-    before replicas have the last one, unless ``ignore_replicas``. Raises ``RolloutRefusedError`` with all that is
-    wrong, before anything was written; ``RolloutBusyError``, ``StepFailedError``, ``RolloutInterruptedError``: what
-    was done is kept, and the same call goes on; ``MigrationIncompleteError`` when all is done and the database is not
-    what it should be.
+    ``allowed`` names hazards, ``typed`` is the name that a production database has to be called by. No step, and no
+    batch of a repair, begins before replicas have the last one, unless ``ignore_replicas``. Raises
+    ``RolloutRefusedError`` with all that is wrong, before anything was written; ``RolloutBusyError``,
+    ``StepFailedError``, ``RolloutInterruptedError``: what was done is kept, and the same call goes on;
+    ``MigrationIncompleteError`` when all is done and the database is not what it should be.
     """
     ramp, repairs = ramp or Ramp(), REPAIRS if repairs is None else repairs
     try:

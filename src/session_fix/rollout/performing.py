@@ -17,7 +17,7 @@ import psycopg
 from session_fix.errors import RolloutBusyError
 from session_fix.rollout import blockers, failing, journal, lock, replicas, sessions, version_table
 from session_fix.rollout.concurrently import Concurrently
-from session_fix.rollout.happening import Done, Listener, Said, Waiting
+from session_fix.rollout.happening import Done, Listener, Waiting
 from session_fix.rollout.plan import Kind, Plan, Step
 from session_fix.rollout.retrying import Ramp
 from session_fix.rollout.step_session import StepSession
@@ -25,7 +25,7 @@ from session_fix.rollout.watching import Watch
 
 NOTE_LOCK_TIMEOUT_MS = 10
 
-Repair = Callable[[Mapping[str, str]], object]
+Repair = Callable[..., object]  # of params; by name, ignore_replicas, patience_s and on
 
 
 class Performer:
@@ -68,8 +68,8 @@ class Performer:
         """
         session = self._session.opened(sessions.BRIEF_MS, sessions.BRIEF_MS)
         journal.begin(session, self._plan, drift)
-        if not self._ignore_replicas and (count := replicas.unseen(session)):
-            self._on(Said(f"{count} replicas are connected, and are not waited for: this role may not see them"))
+        if not self._ignore_replicas:
+            replicas.tell_of_unseen(session, self._on)
 
     def perform(self, step: Step) -> Done:
         """Perform one step and return how it went.
@@ -177,7 +177,9 @@ class Performer:
         session = self._session.reopened(NOTE_LOCK_TIMEOUT_MS, step.statement_timeout_ms)
         version_table.check(session, self._plan, step)
         journal.running(session, self._plan, step, tries=1)
-        self._repairs[step.id](self._params)
+        self._repairs[step.id](
+            self._params, ignore_replicas=self._ignore_replicas, patience_s=self._ramp.patience_s, on=self._on
+        )
         session = self._session.reopened(NOTE_LOCK_TIMEOUT_MS, step.statement_timeout_ms)
         session.execute(*journal.finished(self._plan, step))
         return 1, 0.0

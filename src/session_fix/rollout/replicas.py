@@ -1,4 +1,4 @@
-"""Waits for replicas between two steps: whoever reads from one is behind by one step at most, not by a whole rollout.
+"""Waits for replicas between two steps, or batches: whoever reads from one is behind by one of them at most.
 
 How far a replica has come is only shown to those who may see it (pg_monitor has it); others are told that.
 """
@@ -10,7 +10,7 @@ import time
 import psycopg
 
 from session_fix.errors import RolloutBusyError
-from session_fix.rollout.happening import Listener, Waiting
+from session_fix.rollout.happening import Listener, Said, Waiting
 
 POLL_S = (0.02, 1.0)
 LEAST_S = 10.0  # right after a commit, one that is well is behind, too
@@ -33,10 +33,24 @@ def unseen(connection: psycopg.Connection) -> int:
     return int(count)
 
 
-def wait(connection: psycopg.Connection, before: str, *, patience_s: float, on: Listener) -> None:
+def tell_of_unseen(connection: psycopg.Connection, on: Listener) -> None:
+    """Say that there are replicas which will not be waited for, if there are."""
+    if count := unseen(connection):
+        on(Said(f"{count} replicas are connected, and are not waited for: this role may not see them"))
+
+
+def wait(
+    connection: psycopg.Connection,
+    before: str,
+    *,
+    patience_s: float,
+    on: Listener,
+    kept: str = "Nothing of this step was done.",
+) -> None:
     """Return when each replica has what is written by now; ``before`` names what is about to begin.
 
-    Raises ``RolloutBusyError`` when one has it not within ``patience_s`` seconds, or ``LEAST_S``.
+    Raises ``RolloutBusyError`` when one has it not within ``patience_s`` seconds, or ``LEAST_S``; it says what is
+    ``kept``.
     """
     (written,) = connection.execute(WRITTEN).fetchone() or ("0/0",)
     patience_s = max(patience_s, LEAST_S)
@@ -44,8 +58,8 @@ def wait(connection: psycopg.Connection, before: str, *, patience_s: float, on: 
     while behind := [name for (name,) in connection.execute(BEHIND, {"written": written})]:
         if time.monotonic() > deadline:
             raise RolloutBusyError(
-                f"{before}: a replica has not caught up within {patience_s:g} s: {'; '.join(behind)}. Nothing of this "
-                "step was done. Run the same command again when it has, or with --ignore-replicas."
+                f"{before}: a replica has not caught up within {patience_s:g} s: {'; '.join(behind)}. {kept} "
+                "Run the same command again when it has, or with --ignore-replicas."
             )
         if pause_s == POLL_S[1] and not told:
             on(Waiting(f"{before}: a replica that catches up ({'; '.join(behind)})"))

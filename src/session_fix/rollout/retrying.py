@@ -9,6 +9,7 @@ FIRST_PAUSE_S = 0.2  # with a lock_timeout of 10 ms, others are held up for a tw
 LONGEST_PAUSE_S = 2.0
 GROWTH = 1.05
 TRIES = 100  # two minutes and a half
+PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +17,7 @@ class Ramp:
     """``tries`` at most, none begun more than ``patience_s`` seconds after the first."""
 
     tries: int = TRIES
-    patience_s: float = 600.0
+    patience_s: float = PATIENCE_S
 
     def pauses(self, chance: Callable[[], float]) -> Iterator[float]:
         """Yield the seconds to wait before the second try, the third and so on.

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,22 +79,6 @@ def empty(session_fix_stack):
     database = databases.empty()
     yield database
     databases.drop(database)
-
-
-@pytest.fixture(scope="session")
-def migrated():
-    """Return a function that migrates an empty database to a revision, and returns it; faster than Alembic would."""
-
-    def migrate(database, revision):
-        with database.connect(autocommit=True) as connection:
-            connection.execute("SET TimeZone TO 'UTC'")
-            for one in revisions.chain()[: IDS.index(revision)]:
-                with nullcontext() if one.up.concurrently else connection.transaction():
-                    for statement in (*one.up.statements, *one.up.notes):
-                        connection.execute(statement)
-        return database
-
-    return migrate
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 from session_fix.errors import MigrationIncompleteError, RolloutInterruptedError, StepFailedError
 from session_fix.report import applied as report
 from session_fix.rollout import objects, planning
-from session_fix.rollout.apply import apply
-from session_fix.rollout.happening import Begun, Done, Said
+from session_fix.rollout.apply import REPAIRS, apply
+from session_fix.rollout.happening import Begun, Done, Said, nobody
+from session_fix.rollout.retrying import Ramp
 
 IDS = list(objects.revisions())
 HEAD = IDS[-1]
@@ -183,6 +184,20 @@ def test_a_rollout_over_orphans_goes_on_after_each_of_its_steps(at, schema_of, s
             apply(plan, database.params, allowed=plan.hazards, on=end_after_a_step)
     assert apply(plan, database.params, allowed=plan.hazards).done == ()
     assert schema_of(database) == objects.of_revision(HEAD)
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_repair_waits_as_its_rollout_does(at, session_fix_stack, ignored):
+    """For whom, for how long, and who is told of it: the operator has said that once, for all steps."""
+    database, handed = at("0002_api_grants"), []
+    plan = planning.plan(database.params, server=session_fix_stack.databases.server)
+
+    def repair(_, **options):
+        handed.append(options)
+
+    how = {"ramp": Ramp(patience_s=7), "ignore_replicas": ignored, "on": nobody}
+    apply(plan, database.params, allowed=plan.hazards, repairs=dict.fromkeys(REPAIRS, repair), **how)
+    assert handed == 2 * [{"ignore_replicas": ignored, "patience_s": 7, "on": nobody}]
 
 
 def test_what_was_there_before_and_is_none_of_ours_is_a_remark(at, planned, applied):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from session_fix.errors import DatabaseUnreadableError, RolloutBusyError, SessionFixError, StepFailedError
-from session_fix.rollout import target
+from session_fix.rollout import failing, replicas, sessions, target
+from session_fix.rollout.happening import Listener
 from session_fix.rollout.repair import pace, statements
 
 APPLICATION = "session-fix repair"
@@ -27,6 +28,7 @@ TODO = {
     "53100": "The disk is full.",
     "57014": "It took longer than its statement_timeout, or somebody cancelled it.",
 }
+KEPT = "What was done is kept."
 WHO = """
 SELECT pid, application_name, extract(epoch FROM clock_timestamp() - xact_start)::int8 FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
@@ -45,16 +47,49 @@ class Batch:
 
 
 def run(
-    connection: psycopg.Connection, call: str, values: tuple[Any, ...], *, of: int, rows: int, batch_ms: float
+    connection: psycopg.Connection,
+    call: str,
+    values: tuple[Any, ...],
+    *,
+    of: int,
+    rows: int,
+    batch_ms: float,
+    wait: Callable[[], None],
 ) -> Iterator[Batch]:
-    """Work through the list, ``call`` by ``call``, at most ``rows`` at a time; yield what each batch did."""
+    """Work through the list, ``call`` by ``call``, at most ``rows`` at a time; yield what each batch did.
+
+    Before each, ``wait``.
+    """
     done, size = 0, min(pace.FIRST_ROWS, rows)
     while done < of:
+        wait()
         upto = min(done + size, of)
         pick = statements.PICK.format(after=done, upto=upto)
         counts, took_ms, retries = _until_it_is_through(connection, pick, call, values)
         done, size = upto, pace.next_rows(upto - done, took_ms, batch_ms=batch_ms, most=rows)
         yield Batch(counts, took_ms, retries, done)
+
+
+def waiting(
+    connection: psycopg.Connection, *, ignore_replicas: bool, patience_s: float, on: Listener
+) -> Callable[[], None]:
+    """Return what waits, before a batch, until each replica has what was written by then.
+
+    Raises ``RolloutBusyError``, ``StepFailedError``.
+    """
+
+    def wait() -> None:
+        try:
+            replicas.wait(connection, "The next batch", patience_s=patience_s, on=on, kept=KEPT)
+        except psycopg.Error as error:
+            if sessions.is_lost(connection):
+                raise
+            raise StepFailedError(
+                f"How far replicas are cannot be seen: {failing.said(error)}. {KEPT} Run the same command again with "
+                "--ignore-replicas."
+            ) from None
+
+    return (lambda: None) if ignore_replicas else wait
 
 
 def _until_it_is_through(
@@ -84,7 +119,7 @@ def _busy(connection: psycopg.Connection, sqlstate: str) -> str:
     named = ", ".join(f"pid {pid} ({name or 'no application_name'}, {age_s} s)" for pid, name, age_s in found)
     return (
         f"Others hold rows that a batch needs ({sqlstate}), at each of {pace.TRIES} tries. Open transactions: "
-        f"{named or 'none any more'}. What was done is kept. Run the same command again to go on."
+        f"{named or 'none any more'}. {KEPT} Run the same command again to go on."
     )
 
 

@@ -13,10 +13,12 @@ import psycopg
 from session_fix.errors import RolloutRefusedError, UsageError
 from session_fix.progress import SILENT, Progress
 from session_fix.rollout import catalog, target
+from session_fix.rollout.happening import Listener, nobody
 from session_fix.rollout.repair import batches, fitness, statements, support
 from session_fix.rollout.repair.batches import APPLICATION, Batch, translated
 from session_fix.rollout.repair.outcome import Found, Repaired
 from session_fix.rollout.repair.pace import needs_index
+from session_fix.rollout.retrying import PATIENCE_S
 from session_fix.rollout.wanted import TABLES
 
 BATCH_ROWS, BATCH_MS, LOCK_TIMEOUT_MS = 2000, 200.0, 200
@@ -55,13 +57,17 @@ def repair(
     progress: Progress = SILENT,
     tell: Tell = lambda _: None,
     run: str = statements.RUN,
+    ignore_replicas: bool = False,
+    patience_s: float = PATIENCE_S,
+    on: Listener = nobody,
 ) -> Repaired:
     """Repair what the bug left behind, in batches of at most so many rows and about so many milliseconds.
 
     ``phantoms`` is certain, likely (those as well) or none; ``orphans`` create, quarantine, delete or none. The journal
-    keeps what is done under ``run``; ``tell`` is given the counts after each batch. Once begun again, it goes on where
-    it ended, however it ended. Raises ``RolloutRefusedError``, ``RolloutBusyError``, ``StepFailedError``,
-    ``DatabaseUnreadableError``; what was done before is kept.
+    keeps what is done under ``run``; ``tell`` is given the counts after each batch. No batch begins before replicas
+    have the last one, unless ``ignore_replicas``; ``patience_s`` is for one of these waits, and ``on`` is told of it.
+    Once begun again, it goes on where it ended, however it ended. Raises ``RolloutRefusedError``, ``RolloutBusyError``,
+    ``StepFailedError``, ``DatabaseUnreadableError``; what was done before is kept.
     """
     if phantoms not in statements.PHANTOMS or orphans not in statements.ORPHANS:
         raise UsageError(f"There are no phantoms {phantoms!r}, or no way {orphans!r} with orphans.")
@@ -72,9 +78,9 @@ def repair(
         _check(connection, merging=phantoms != "none", removing=orphans in ("quarantine", "delete"))
         statements.prepare(connection)
         statements.learn(connection, *(f"public.{table}" for table in TABLES))
-        work = _Work(
-            connection, params, phantoms, orphans, batch_rows, batch_ms, progress, tell, statements.checked_run(run)
-        )
+        wait = batches.waiting(connection, ignore_replicas=ignore_replicas, patience_s=patience_s, on=on)
+        run = statements.checked_run(run)
+        work = _Work(connection, params, phantoms, orphans, batch_rows, batch_ms, wait, progress, tell, run)
         return work.done()
 
 
@@ -97,13 +103,14 @@ class _Work:
         orphans: str,
         batch_rows: int,
         batch_ms: float,
+        wait: Callable[[], None],
         progress: Progress,
         tell: Tell,
         run: str,
     ) -> None:
         self._connection, self._params = connection, params
         self._phantoms, self._orphans = phantoms, orphans
-        self._rows, self._ms = batch_rows, batch_ms
+        self._rows, self._ms, self._wait = batch_rows, batch_ms, wait
         self._progress, self._tell, self._run = progress, tell, run
         self._began = time.monotonic()
         self._counts = Repaired(run=run)
@@ -161,7 +168,13 @@ class _Work:
         busy = 0
         with self._progress.step(doing) as count:
             for batch in batches.run(
-                self._connection, call, (self._run, *values), of=listed, rows=self._rows, batch_ms=self._ms
+                self._connection,
+                call,
+                (self._run, *values),
+                of=listed,
+                rows=self._rows,
+                batch_ms=self._ms,
+                wait=self._wait,
             ):
                 counted(batch.counts)
                 self._note(batch)

@@ -12,11 +12,13 @@ from psycopg import sql
 from session_fix.errors import UsageError
 from session_fix.progress import SILENT, Progress
 from session_fix.rollout import target
+from session_fix.rollout.happening import Listener, nobody
 from session_fix.rollout.repair import batches, statements, support
 from session_fix.rollout.repair.batches import APPLICATION, translated
 from session_fix.rollout.repair.engine import BATCH_MS, BATCH_ROWS, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 from session_fix.rollout.repair.outcome import Refused, Undone
 from session_fix.rollout.repair.pace import needs_index
+from session_fix.rollout.retrying import PATIENCE_S
 
 UNDO = "SELECT * FROM pg_temp.session_fix_undo(%s)"
 HAS_JOURNAL = f"SELECT to_regclass('{statements.JOURNAL}') IS NOT NULL"
@@ -46,11 +48,15 @@ def undo(
     lock_timeout_ms: int = LOCK_TIMEOUT_MS,
     progress: Progress = SILENT,
     tell: Callable[[Undone], None] = lambda _: None,
+    ignore_replicas: bool = False,
+    patience_s: float = PATIENCE_S,
+    on: Listener = nobody,
 ) -> Undone:
     """Put back what a run of a repair, or a revision of that name, changed; a batch holds so many sessions at most.
 
     A session of which a row was changed, deleted or used since is left as it is, and named in ``refused``. Once begun
-    again, it goes on. Raises ``UsageError`` for a run that the journal does not know, and what ``repair`` raises.
+    again, it goes on. Replicas are waited for as by ``repair``. Raises ``UsageError`` for a run that the journal does
+    not know, and what ``repair`` raises.
     """
     opened = target.writing(
         params, lock_timeout_ms=lock_timeout_ms, statement_timeout_ms=STATEMENT_TIMEOUT_MS, application=APPLICATION
@@ -67,8 +73,11 @@ def undo(
         pages, _ = support.size(connection)
         if needs_index(phantoms=0, missing=listed, pages=pages, has_key=False) and support.is_missing(connection):
             support.build(params, progress)
+        wait = batches.waiting(connection, ignore_replicas=ignore_replicas, patience_s=patience_s, on=on)
         with progress.step(f"Undoing {run}") as count:
-            for batch in batches.run(connection, UNDO, (run,), of=listed, rows=batch_rows, batch_ms=batch_ms):
+            for batch in batches.run(
+                connection, UNDO, (run,), of=listed, rows=batch_rows, batch_ms=batch_ms, wait=wait
+            ):
                 undone = Undone(
                     run=run,
                     restored=undone.restored + batch.counts["restored"],
