@@ -1,17 +1,21 @@
 """How the tests look at what is running, at processes and servers alike, and wait for what must become of it."""
 
+import importlib
 import os
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from session_fix.servers import docker
+
 LISTENING = "0A"  # Source: enum tcp states in the kernel's net/tcp_states.h
 collect_ignore = ["conftest.py"]  # pytest-alembic 0.13 would collect it, and breaks doing so under pytest 9.2
+POSTGRES_IMAGE = os.environ.get("SESSION_FIX_POSTGRES_IMAGE", "")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -39,6 +43,25 @@ def eventually():
         return answer
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """Return a client of the container engine; skip without one."""
+    if why := docker.missing():
+        pytest.skip(why)
+    with closing(importlib.import_module("docker").from_env(timeout=30)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def image(engine):
+    """Return the image to test with; skip where it is not on this machine, since pulling is not a test's business."""
+    if not POSTGRES_IMAGE:
+        pytest.skip("SESSION_FIX_POSTGRES_IMAGE names no image")
+    if POSTGRES_IMAGE not in {tag for found in engine.images.list() for tag in found.tags}:
+        pytest.skip(f"the image {POSTGRES_IMAGE} is not on this machine")
+    return POSTGRES_IMAGE
 
 
 @pytest.fixture

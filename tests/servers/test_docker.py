@@ -27,25 +27,6 @@ with docker.start(image={IMAGE!r}) as (server, process):
 """
 
 
-@pytest.fixture(scope="module")
-def engine():
-    """Return a client of the container engine; skip without one."""
-    if why := docker.missing():
-        pytest.skip(why)
-    with contextlib.closing(importlib.import_module("docker").from_env(timeout=30)) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def image(engine):
-    """Return the image to test with; skip where it is not on this machine, since pulling is not a test's business."""
-    if not IMAGE:
-        pytest.skip("SESSION_FIX_POSTGRES_IMAGE names no image")
-    if IMAGE not in {tag for found in engine.images.list() for tag in found.tags}:
-        pytest.skip(f"the image {IMAGE} is not on this machine")
-    return IMAGE
-
-
 @pytest.fixture
 def containers(engine):
     """Return a function that lists the containers of a run folder, stopped ones included."""

@@ -22,6 +22,7 @@ from session_fix.rollout.watching import Watch
 
 ROUNDS = 12  # of looking at an index and doing something about it: each makes it better, or somebody works against us
 AT_WORK_POLL_S = 0.5
+RAN_OUT = "53"  # the class of a full disk. Source: PostgreSQL manual, "Error Codes"
 
 
 class Concurrently:
@@ -64,7 +65,7 @@ class Concurrently:
                 self._on(Said(f"{step.id}: a deadlock with another session; it is tried again"))
             except psycopg.Error as error:
                 if not sessions.is_lost(session):
-                    raise failing.failed(step, error, self._left_behind(step, index)) from None
+                    raise failing.failed(step, error, self._cleared(step, index, error)) from None
                 self._on(Waiting(f"{step.id}: the connection was lost, opening another"))
         raise StepFailedError(f"{step.id}: the index {index.name} was not valid after {ROUNDS} attempts.")
 
@@ -79,7 +80,7 @@ class Concurrently:
     def _long(self, session: psycopg.Connection, step: Step, index: indexes.Wanted, todo: indexes.Todo) -> None:
         statement = step.statements[0]
         if todo.action == "drop" and index.definition:
-            self._on(Said(f"{step.id}: {todo.name} is not valid, left by a build that broke off; it is dropped first"))
+            self._on(Said(f"{step.id}: {todo.name} is not valid, left by a build that broke off; it is dropped"))
             drop = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS public.{}")
             statement = drop.format(sql.Identifier(todo.name)).as_string()
         with self._watch.over(session.info.backend_pid, step.id):
@@ -98,6 +99,21 @@ class Concurrently:
                 self._on(Waiting(f"{step.id}: an index that is being built there already", others))
                 told = True
             time.sleep(AT_WORK_POLL_S)
+
+    def _cleared(self, step: Step, index: indexes.Wanted, error: psycopg.Error) -> str:
+        """Drop what a build left for want of room, and return what to say of it.
+
+        It holds room itself; and once writes go into it, they fail as it did.
+        """
+        if index.definition and (error.sqlstate or "").startswith(RAN_OUT):
+            with suppress(psycopg.Error, DatabaseUnreadableError, StepFailedError):
+                session = self._session.opened(0, step.statement_timeout_ms)
+                todo = indexes.todo(index, indexes.found(session))
+                if todo == indexes.Todo("drop", index.name):
+                    self._on(Said(f"{step.id}: {failing.said(error)}"))
+                    self._long(session, step, index, todo)
+                    return f" What the build left of {index.name} was dropped."
+        return self._left_behind(step, index)
 
     def _left_behind(self, step: Step, index: indexes.Wanted) -> str:
         with suppress(psycopg.Error, DatabaseUnreadableError):

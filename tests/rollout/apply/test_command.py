@@ -133,7 +133,7 @@ def test_a_signal_during_an_index_says_that_it_is_invalid(at, running, ended, pl
     assert process.returncode == 130
     assert f"{INDEX} is INVALID, a rerun sees to it" in err
     code, _, err = ended("apply", file)
-    assert (code, "it is dropped first" in err) == (0, True), err
+    assert (code, "it is dropped" in err) == (0, True), err
     assert database.rows("SELECT indisvalid FROM pg_index WHERE indexrelid = %s::regclass", INDEX) == [(True,)]
 
 

@@ -7,15 +7,17 @@ the next one to end drops it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 
+from session_fix.errors import SessionFixError
 from session_fix.progress import Progress
 from session_fix.rollout import target
 from session_fix.rollout.repair.batches import APPLICATION
 
 NAME = "session_fix_repair_idx"
+TIDY_TIMEOUT_MS = 30_000  # whoever cancelled a build that waits for others did not mean to wait for them again
 CREATE = f"CREATE INDEX CONCURRENTLY {NAME} ON public.ai_interactions (session_id)"
 DROP = f"DROP INDEX CONCURRENTLY IF EXISTS public.{NAME}"
 # Any that leads with it will do, unless it leaves rows out.
@@ -43,10 +45,15 @@ def size(connection: psycopg.Connection) -> tuple[int, bool]:
 
 
 def build(params: Mapping[str, str], progress: Progress) -> None:
-    """Build it, in place of one whose build was cut short."""
+    """Build it, in place of one whose build was cut short. Where it fails, nothing is left that costs writes."""
     with progress.step(f"Building the index {NAME}, for the time of the repair"), _session(params) as connection:
         connection.execute(DROP)
-        connection.execute(CREATE)
+        try:
+            connection.execute(CREATE)
+        except psycopg.Error:
+            with suppress(psycopg.Error, SessionFixError), _session(params, TIDY_TIMEOUT_MS) as dropping:
+                dropping.execute(DROP)
+            raise
 
 
 def drop(params: Mapping[str, str], connection: psycopg.Connection, progress: Progress) -> None:
@@ -56,6 +63,6 @@ def drop(params: Mapping[str, str], connection: psycopg.Connection, progress: Pr
             dropping.execute(DROP)
 
 
-def _session(params: Mapping[str, str]) -> closing[psycopg.Connection]:
-    """Open a session without timeouts: one that strikes leaves half an index."""
-    return closing(target.writing(params, lock_timeout_ms=0, statement_timeout_ms=0, application=APPLICATION))
+def _session(params: Mapping[str, str], timeout_ms: int = 0) -> closing[psycopg.Connection]:
+    """Open a session, without timeouts unless it is to drop half an index: one that strikes leaves half an index."""
+    return closing(target.writing(params, lock_timeout_ms=0, statement_timeout_ms=timeout_ms, application=APPLICATION))
