@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import psycopg
 
@@ -21,7 +22,7 @@ from session_fix.rollout.wanted import VERSION_TABLE
 PATIENCE_S = 60.0
 PAUSE_S = (0.05, 0.2)
 # An index is built for as long as it takes: a build that is cut short leaves an invalid one behind.
-NO_LIMIT_MS, LOCK_TIMEOUT_MS = 0, 200
+NO_LIMIT_MS, LOCK_TIMEOUT_MS, TIDY_TIMEOUT_MS = 0, 200, 30_000
 BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 INVALID = "SELECT FROM pg_index WHERE NOT indisvalid AND indexrelid = to_regclass('public.' || %s)"
 
@@ -87,10 +88,20 @@ def _check(connection: psycopg.Connection, option: Option, *, undo: bool) -> Non
 
 def _build(connection: psycopg.Connection, option: Option) -> None:
     connection.execute("SET lock_timeout = 0")  # see NO_LIMIT_MS; nobody waits behind a CONCURRENTLY
+    _drop_half_built(connection, option)
+    try:
+        connection.execute(option.index)
+    except psycopg.Error:
+        with suppress(psycopg.Error):  # half an index takes writes, and fails them where the disk is full
+            connection.execute(f"SET statement_timeout = {TIDY_TIMEOUT_MS}")
+            _drop_half_built(connection, option)
+        raise
+    connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+
+
+def _drop_half_built(connection: psycopg.Connection, option: Option) -> None:
     if connection.execute(INVALID, (option.index_name,)).fetchone() is not None:
         connection.execute(f"DROP INDEX CONCURRENTLY public.{option.index_name}")
-    connection.execute(option.index)
-    connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
 
 
 def _try(connection: psycopg.Connection, script: str, deadline: float) -> None:

@@ -36,7 +36,7 @@ def unseen(connection: psycopg.Connection) -> int:
 def tell_of_unseen(connection: psycopg.Connection, on: Listener) -> None:
     """Say that there are replicas which will not be waited for, if there are."""
     if count := unseen(connection):
-        on(Said(f"{count} replicas are connected, and are not waited for: this role may not see them"))
+        on(Said(f"replicas that this role may not see are not waited for: {count} of them"))
 
 
 def wait(

@@ -147,6 +147,19 @@ def test_a_half_built_index_is_built_anew(database, found):
     assert found() == {**objects.of_revision(HEAD), **options.of(OWNER.name)}
 
 
+def test_an_index_for_which_there_is_no_room_leaves_nothing(database, found):
+    """To sort takes a file, and that may not be as large as it has to be."""
+    before = found()
+    database.rows("INSERT INTO ai_sessions (user_id) SELECT md5(n::text) FROM generate_series(1, 40000) n")
+    for setting in ("temp_file_limit = '64kB'", "maintenance_work_mem = '1MB'"):
+        database.rows(f"ALTER DATABASE {database.name} SET {setting}")
+    with pytest.raises(StepFailedError, match="53400"):
+        opting.change(database.params, OWNER)
+    assert found() == before
+    database.rows(f"ALTER DATABASE {database.name} RESET ALL")
+    opting.change(database.params, OWNER)
+
+
 def test_what_is_not_as_it_should_be_is_no_success(database):
     """An index of that name on something else stays as it is, and is said."""
     database.rows("CREATE INDEX ai_sessions_user_id_idx ON ai_sessions (updated_at)")
