@@ -56,6 +56,17 @@ BAD = {
 }
 
 
+# Data APIs that lead nowhere, {api} being one that does not know the canary.
+BAD_APIS = {
+    "another key": "{api}",
+    "nobody there": "http://127.0.0.1:9",
+    "another machine": "https://project.supabase.co",
+    "a password in the URL": f"http://user:{CANARY}@127.0.0.1:9",
+    "a key in the URL": f"http://127.0.0.1:9?apikey={CANARY}",
+    "a port that is none": f"http://127.0.0.1:{CANARY}",
+}
+
+
 def leaves(command, path=()):
     """Yield the path of every command that does something."""
     if isinstance(command, click.Group):
@@ -151,3 +162,21 @@ def test_a_rollout_from_its_beginning_to_a_row_that_is_refused(production, tmp_p
         assert CANARY not in text, what
         assert secret(production) not in text, what
         assert ROW not in text, what
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["", "debug"])
+@pytest.mark.parametrize("url", BAD_APIS.values(), ids=BAD_APIS)
+def test_a_data_api_that_leads_nowhere(production, session_fix_endpoint, tmp_path, monkeypatch, url, debug):
+    """Its key comes from the environment; the URL is the operator's, and people put keys into those."""
+    assert run(production, tmp_path, ("migrate", "plan"), COMMANDS["migrate", "plan"])[0] == 1
+    monkeypatch.setenv("SESSION_FIX_DSN", make_conninfo(**production.params))
+    for key in (CANARY, f"{CANARY}\n"):
+        monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", key)
+        for path in [("migrate", "apply"), ("migrate", "rollback")]:
+            told = [argument.format(folder=tmp_path) for argument in COMMANDS[path]]
+            told += ["--api", url.format(api=session_fix_endpoint(production).url)]
+            ended = CliRunner().invoke(cli, [*debug, *path, *told])
+            raised = "".join(traceback.format_exception(ended.exception)) if ended.exception else ""
+            assert ended.exit_code != 0, path
+            for text in (ended.output, raised):
+                assert CANARY not in text, f"{' '.join(path)}: {text}"

@@ -13,6 +13,7 @@ SessionFixError
 │   ├── RolloutRefusedError     it is not one that this may be done to; nothing was changed              exit 2
 │   ├── RolloutBusyError        others hold what a step needs; what was done is kept, a rerun goes on     exit 3
 │   ├── StepFailedError         the database refused a step; what was done before it is kept             exit 1
+│   ├── StaleApiError           all steps are done, the data API does not serve what they leave: restart it  exit 3
 │   └── RolloutInterruptedError somebody stopped it; what was done is kept, a rerun goes on            exit 130
 ├── ServerChangedError          a test changed the server that all tests share: it has to undo that  exit 3
 ├── UnnoticedTracesError        a test left something that was noticed too late: isolate it by a clone    exit 3
@@ -81,6 +82,10 @@ class StepFailedError(RolloutError):
     """The database refused a step; the message holds the SQLSTATE and what to do, never a row."""
 
     exit_code = 1
+
+
+class StaleApiError(RolloutError):
+    """All is done, and the data API does not serve it; the message holds what it last answered, never a key."""
 
 
 class RolloutInterruptedError(RolloutError):

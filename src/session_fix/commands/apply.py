@@ -24,6 +24,7 @@ def apply(
     variable: str,
     allow_remote: bool,  # noqa: FBT001  click passes it by name
     json_file: str | None,
+    api_url: str | None,
     **how: Any,
 ) -> None:
     """Carry out a plan: exactly that one, or nothing of it.
@@ -34,8 +35,8 @@ def apply(
     it is, and ends nobody.
 
     However it ends, the same command goes on where it stopped. Exit code 0: all is done, and read back. 1: the database
-    refused a step. 2: refused before anything was changed. 3: others were in the way for too long, no connection, or
-    what was read back is not what should be. 130: interrupted.
+    refused a step. 2: refused before anything was changed. 3: others were in the way for too long, no connection, what
+    was read back is not what should be, or --api does not serve it. 130: interrupted.
     """
     from session_fix.rollout import plan as plans  # noqa: PLC0415  `--help` should not wait for it
     from session_fix.rollout import target  # noqa: PLC0415
@@ -47,5 +48,6 @@ def apply(
         raise UsageError(f"{plan_file} cannot be read: {reason}.") from error
     plan = plans.read(text)
     params = target.params(variable, allow_remote=allow_remote, purpose="it may be changed from here")
+    api = carrying_out.data_api_at(api_url, allow_remote=allow_remote)
     check_reports(json_file)
-    carrying_out.carry_out(plan, params, allowed=allowed, json_file=json_file, **how)
+    carrying_out.carry_out(plan, params, allowed=allowed, json_file=json_file, api=api, **how)

@@ -18,6 +18,7 @@ from session_fix.progress import Progress
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from session_fix.rollout.data_api import DataApi
     from session_fix.rollout.happening import Event
     from session_fix.rollout.plan import Plan
 
@@ -40,6 +41,12 @@ OPTIONS = (
         help="How often to try a step that others are in the way of.",
     ),
     replicas_option,
+    click.option(
+        "--api",
+        "api_url",
+        metavar="URL",
+        help="Wait at the end until this data API serves the new schema; its key is in SUPABASE_SERVICE_ROLE_KEY.",
+    ),
 )
 
 
@@ -51,6 +58,13 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def data_api_at(url: str | None, *, allow_remote: bool) -> DataApi | None:
+    """Return the data API that --api names, None where it names none. Raises ``UsageError``."""
+    from session_fix.rollout import data_api  # noqa: PLC0415  `--help` should not wait for it
+
+    return data_api.named(url, allow_remote=allow_remote) if url is not None else None
+
+
 def carry_out(
     plan: Plan,
     params: Mapping[str, str],
@@ -60,6 +74,7 @@ def carry_out(
     patience_s: float,
     tries: int,
     ignore_replicas: bool,
+    api: DataApi | None,
     json_file: str | None,
 ) -> None:
     """Apply a plan, show how far it is, and print how it went. Raises what ``apply.apply`` raises."""
@@ -75,6 +90,7 @@ def carry_out(
             typed=typed,
             ramp=Ramp(tries=tries, patience_s=patience_s),
             ignore_replicas=ignore_replicas,
+            api=api,
             on=Shown(),
         )
     if json_file:

@@ -37,6 +37,7 @@ def rollback(
     variable: str,
     allow_remote: bool,  # noqa: FBT001  click passes it by name
     json_file: str | None,
+    api_url: str | None,
     **how: Any,
 ) -> None:
     """Go back to an earlier revision, newest step first.
@@ -49,6 +50,7 @@ def rollback(
     from session_fix.rollout import target  # noqa: PLC0415  `--help` should not wait for it
 
     params = target.params(variable, allow_remote=allow_remote, purpose="it may be changed from here")
+    api = carrying_out.data_api_at(api_url, allow_remote=allow_remote)
     check_reports(json_file)
     plan, losses = _planned(params, to, measured=not unmeasured)
     for number, step in enumerate(plan.steps, 1):
@@ -61,7 +63,7 @@ def rollback(
             "Make a backup; then pass --accept-data-loss if that is meant."
         )
     accepted = tuple(hazard for hazard in plan.hazards if hazard == DROPS)  # of what is empty, or with its own flag
-    carrying_out.carry_out(plan, params, allowed=(*allowed, *accepted), json_file=json_file, **how)
+    carrying_out.carry_out(plan, params, allowed=(*allowed, *accepted), json_file=json_file, api=api, **how)
 
 
 def _planned(params: Mapping[str, str], to: str, *, measured: bool) -> tuple[Plan, tuple[Loss, ...]]:

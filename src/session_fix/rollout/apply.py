@@ -10,7 +10,20 @@ from functools import partial
 import psycopg
 
 from session_fix.errors import MigrationIncompleteError, RolloutError, RolloutInterruptedError, SessionFixError
-from session_fix.rollout import binding, indexes, journal, lock, objects, preflight, sessions, steps, target
+from session_fix.rollout import (
+    binding,
+    data_api,
+    indexes,
+    journal,
+    lock,
+    objects,
+    preflight,
+    served,
+    sessions,
+    steps,
+    target,
+)
+from session_fix.rollout.data_api import DataApi
 from session_fix.rollout.happening import Begun, Done, Listener, Said, Waiting, nobody
 from session_fix.rollout.performing import Performer, Repair
 from session_fix.rollout.plan import Plan, Step
@@ -53,19 +66,22 @@ def apply(
     ramp: Ramp | None = None,
     repairs: Mapping[str, Repair] | None = None,
     ignore_replicas: bool = False,
+    api: DataApi | None = None,
     on: Listener = nobody,
 ) -> Applied:
     """Carry the plan out and return how that went; a database that is past a step already goes on behind it.
 
     ``allowed`` names hazards, ``typed`` is the name that a production database has to be called by. No step, and no
-    batch of a repair, begins before replicas have the last one, unless ``ignore_replicas``. Raises
-    ``RolloutRefusedError`` with all that is wrong, before anything was written; ``RolloutBusyError``,
+    batch of a repair, begins before replicas have the last one, unless ``ignore_replicas``. At the end it is waited for
+    ``api``. Raises ``RolloutRefusedError`` with all that is wrong, before anything was written; ``RolloutBusyError``,
     ``StepFailedError``, ``RolloutInterruptedError``: what was done is kept, and the same call goes on;
-    ``MigrationIncompleteError`` when all is done and the database is not what it should be.
+    ``MigrationIncompleteError`` when all is done and the database is not what it should be, ``StaleApiError`` when only
+    the data API does not serve it.
     """
     ramp, repairs = ramp or Ramp(), REPAIRS if repairs is None else repairs
     try:
         checks = [*preflight.of_plan(plan, allowed=allowed, repairs=repairs), *preflight.of_way(params)]
+        checks += [data_api.checked(api)] if api else []
         with sessions.opened(params, "preflight") as connection:
             checks += preflight.of_server(connection, plan, params, typed=typed)
             if not all(check.passes for check in checks):
@@ -80,7 +96,8 @@ def apply(
                 performer = Performer(
                     params, plan, held=held, ramp=ramp, repairs=repairs, ignore_replicas=ignore_replicas, on=on
                 )
-                return _performed(performer, plan, params, place, pending, on)
+                applied = _performed(performer, plan, params, place, pending, on)
+        return _served(applied, api, params, on)
     except KeyboardInterrupt:
         raise RolloutInterruptedError(f"Interrupted. {_where(plan, params)}") from None
     except psycopg.Error as error:
@@ -129,6 +146,13 @@ def _reload(params: Mapping[str, str]) -> None:
     """Have the data API read the schema anew, after a part of the steps as after all of them."""
     with suppress(psycopg.Error, SessionFixError), sessions.opened(params, "reload") as connection:
         connection.execute(RELOAD)
+
+
+def _served(applied: Applied, api: DataApi | None, params: Mapping[str, str], on: Listener) -> Applied:
+    """Wait for the data API, if there is one; nobody has to wait for the rollout's lock meanwhile."""
+    if api:
+        served.wait(api, applied.plan, notify=partial(_reload, params), on=on)
+    return applied
 
 
 def _checked(plan: Plan, params: Mapping[str, str], place: Place, on: Listener) -> list[str]:

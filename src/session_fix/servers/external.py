@@ -44,12 +44,13 @@ def checked(dsn: str, *, allow_remote: bool, purpose: str) -> dict[str, str]:
         raise UsageError("The DSN names no host. Name it: a host from the environment would be easy to mistake.")
     if any("@" in host for host in hosts):  # libpq ends a password at the first @, and takes its rest for a host
         raise UsageError(UNREADABLE)
-    if not allow_remote and (remote := [host for host in hosts if not _is_local(host)]):
+    if not allow_remote and (remote := [host for host in hosts if not is_local(host)]):
         raise UsageError(f"{remote[0]} is not this machine. Pass --allow-remote if {purpose}.")
     return params
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Say whether a host is this machine, by its name or address alone."""
     if host.startswith("/") or host == "localhost":
         return True
     try:

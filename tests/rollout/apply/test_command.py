@@ -27,11 +27,11 @@ def running(empty, tmp_path):
     env |= {name: os.environ[name] for name in ("SESSION_FIX_POSTGRES_IMAGE",) if name in os.environ}
 
     @contextmanager
-    def start(*arguments, params=None):
+    def start(*arguments, params=None, **variables):
         process = subprocess.Popen(
             [PROGRAM, "migrate", *arguments],
             cwd=tmp_path,
-            env=env | {"SESSION_FIX_DSN": make_conninfo(**params or empty.params)},
+            env=env | {"SESSION_FIX_DSN": make_conninfo(**params or empty.params)} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
@@ -135,6 +135,60 @@ def test_a_signal_during_an_index_says_that_it_is_invalid(at, running, ended, pl
     code, _, err = ended("apply", file)
     assert (code, "it is dropped" in err) == (0, True), err
     assert database.rows("SELECT indisvalid FROM pg_index WHERE indexrelid = %s::regclass", INDEX) == [(True,)]
+
+
+@pytest.fixture
+def api(session_fix_stack, session_fix_endpoint, empty):
+    """Return the option that names the data API of the test's database, and the variable with its key."""
+    key = session_fix_stack.keys.service_role
+    return ["--api", session_fix_endpoint(empty).url], {"SUPABASE_SERVICE_ROLE_KEY": key}
+
+
+def test_a_data_api_is_waited_for(at, ended, plan_file, api):
+    """On the way up and down; its key is in no output."""
+    option, variable = api
+    file = plan_file(at(BEFORE))
+    for command in (["apply", file], ["rollback", "--to", BEFORE, "--unmeasured"]):
+        code, out, err = ended(*command, *option, **variable)
+        assert code == 0, err
+        assert "The data API at 127.0.0.1" in err
+        assert variable["SUPABASE_SERVICE_ROLE_KEY"] not in out + err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_data_api_is_waited_for(at, running, ended, plan_file, api, session_fix_stack, number):
+    """The steps are done by then, and the same command only waits again; ours follows no NOTIFY."""
+    option, variable = api
+    file = plan_file(at(""))  # read by the data API before the first step, when there is no table
+    with running("apply", file, *option, **variable) as process:
+        for line in process.stderr:
+            if "PGRST205" in line:
+                process.send_signal(number)
+                break
+        out, err = process.communicate(timeout=100)
+    assert (process.returncode, out) == (130, "")
+    assert f"The database is at {HEAD}, 18 of 18 steps are done. The same command goes on from there." in err
+    session_fix_stack.rest.close(option[1].rpartition("/")[2])
+    assert ended("apply", file, *option, **variable)[0] == 0
+
+
+@pytest.mark.parametrize("command", [["apply"], ["rollback", "--to", "0002_api_grants"]])
+def test_a_data_api_that_cannot_be_asked_is_refused_first(at, ended, plan_file, api, state_of, command):
+    """No key, another one, and a URL of another machine, before anything is changed."""
+    option, _ = api
+    database = at(BEFORE)
+    told = [*command, plan_file(database)] if command == ["apply"] else [*command, "--unmeasured"]
+    before = state_of(database)
+    for url, key, said in [
+        (option[1], "", "SUPABASE_SERVICE_ROLE_KEY"),
+        (option[1], "another", "refuses the key: HTTP 401"),
+        ("http://192.0.2.1", "another", "--allow-remote"),
+        ("127.0.0.1", "another", "--api takes the URL"),
+    ]:
+        code, out, err = ended(*told, "--api", url, SUPABASE_SERVICE_ROLE_KEY=key)
+        assert (code, out) == (2, ""), err
+        assert said in err
+    assert state_of(database) == before
 
 
 def test_back_to_an_earlier_revision(at, ended, schema_of):
