@@ -335,15 +335,6 @@ def test_the_key_follows_no_redirect(fake):
     assert (asked, "HTTP 302" in check.wrong) == ([], True)
 
 
-def test_no_proxy_sees_the_key(fake, monkeypatch):
-    """One for the internet is in many environments, and knows no loopback of ours."""
-    with fake(502) as (proxy, asked), fake(200, "[]") as (url, _):
-        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-            monkeypatch.setenv(name, proxy)
-        assert data_api.checked(DataApi(url, CANARY)).passes
-    assert asked == []
-
-
 @pytest.mark.parametrize("path", ["", "/rest/v1"])
 def test_the_url_is_the_projects_or_that_of_its_tables(at, api_of, path):
     """People paste either."""
