@@ -1,6 +1,6 @@
 """The options of our own runs; the fixtures come from the installed plugin."""
 
-OF_THE_SERVER = {"session_fix_stack", "session_fix_settings"}
+OF_THE_SERVER = {"database", "session_fix_stack", "session_fix_settings"}
 
 
 def pytest_addoption(parser):

@@ -8,7 +8,7 @@ from session_fix.isolation.facts import Facts, Layout, Session, Table
 from session_fix.isolation.traces import CLIENT, dirty, of_facts, of_sessions
 
 LAYOUT = Layout(("pg_catalog.pg_class",), "1259", ("public.a", "public.v"), frozenset({"public.v"}), ("public.s",))
-BEFORE = Facts(Table(100, 0), (Table(2, 0), Table(1, 0)), ("1 false",), 0, "(10,f,t,-1)", "")
+BEFORE = Facts(Table(100, 0), 0, (Table(2, 0), Table(1, 0)), ("1 false",), "(10,f,t,-1)", "")
 CHANGES = {
     "catalog row written": ({"catalog": Table(100, 1)}, ["a change of the catalog"]),
     "catalog row gone": ({"catalog": Table(99, 0)}, ["a change of the catalog"]),

@@ -12,9 +12,9 @@ Whoever can write them is connected to this database, and has reported what it c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -84,7 +84,6 @@ SELECT (SELECT row(datdba, datistemplate, datallowconn, datconnlimit, dattablesp
 # A statement of its own, before all others: whoever leaves while it runs wrote what only a later snapshot shows.
 AROUND = f"SELECT json_build_array(({SESSIONS}), ({PREPARED}))"
 NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text"
-CONTENTS = ("tables", "sequences", "settings", "in_place")
 SINCE = "<since>"  # stands for the parameter while the statement is put together
 
 
@@ -98,8 +97,7 @@ class Session:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """How many rows a table has, and how many of them were written since the database was handed out."""
 
     rows: int
@@ -111,9 +109,9 @@ class Facts:
     """A database as it is, but for its name and who is connected to it; the same for all clones of a template."""
 
     catalog: Table
+    advisory_locks: int
     tables: tuple[Table, ...]
     sequences: tuple[str, ...]
-    advisory_locks: int
     settings: str
     in_place: str
 
@@ -133,7 +131,8 @@ class Glance:
 
     def over(self, catalog: Facts) -> Facts:
         """Return the facts as they are when the catalog is as it was."""
-        return replace(catalog, **{name: getattr(self, name) for name in CONTENTS})
+        contents = (self.tables, self.sequences, self.settings, self.in_place)
+        return Facts(catalog.catalog, catalog.advisory_locks, *contents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,18 +238,19 @@ def _around(found: list[list[Any]]) -> tuple[list[Session], list[str]]:
 
 def _glance(found: list[Any]) -> Glance:
     marks, *contents = found
-    return Glance(marks, **_contents(*contents))
+    return Glance(marks, *_contents(*contents))
 
 
-def _contents(tables: list[list[int]], sequences: list[str], settings: str, in_place: str) -> dict[str, Any]:
-    found = (tuple(Table(*table) for table in tables), tuple(sequences), settings, in_place)
-    return dict(zip(CONTENTS, found, strict=True))
+def _contents(
+    tables: list[list[int]], sequences: list[str], settings: str, in_place: str
+) -> tuple[tuple[Table, ...], tuple[str, ...], str, str]:
+    return tuple(Table(*table) for table in tables), tuple(sequences), settings, in_place
 
 
 def read(statement: Prepared, since: int) -> Task[Facts]:
     """Return the database as it is; the statement is its layout's."""
     catalog, locks, *contents = yield from statement(since)
-    return Facts(catalog=Table(*catalog), advisory_locks=locks, **_contents(*contents))
+    return Facts(Table(*catalog), locks, *_contents(*contents))
 
 
 def deletion(tables: Iterable[str]) -> str:

@@ -71,7 +71,7 @@ def blueprint(control: Control, layout: facts.Layout) -> Task[Blueprint]:
 
 def without_blueprint(why_not: str) -> Blueprint:
     """Return that of a template whose clones cannot be recycled, since nothing could be read in them."""
-    nothing = facts.Facts(facts.Table(0, 0), (), (), 0, "", "")
+    nothing = facts.Facts(facts.Table(0, 0), 0, (), (), "", "")
     return Blueprint(facts.Layout((), "", (), frozenset(), ()), nothing, {}, why_not)
 
 

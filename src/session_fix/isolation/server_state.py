@@ -70,9 +70,10 @@ CATALOGS = (
 NEVER = 2_147_483_647  # the age of what initdb wrote, however many transactions have passed
 LATEST = f"min(age(xmin)) FILTER (WHERE age(xmin) < {NEVER}) - age($1::xid)"
 MARKS = f"""
-SELECT json_build_array(
-    {", ".join(f"(SELECT json_build_array(count(*), {LATEST}) FROM {name})" for name in CATALOGS)},
-    (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))
+SELECT json_agg(mark) FROM (
+    {" UNION ALL ".join(f"SELECT json_build_array(count(*), {LATEST}) AS mark FROM {name}" for name in CATALOGS)}
+    UNION ALL SELECT json_build_array(
+        (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))) each
 """
 
 State = dict[str, dict[str, str]]
