@@ -166,7 +166,7 @@ def _alone(params: dict[str, str], progress: Progress, perform: Callable[..., An
         with progress.live(), alone as held:
             if not options["ignore_replicas"]:
                 replicas.tell_of_unseen(held.connection, shown)
-            return perform(progress=progress, tell=latest, on=shown, **options)
+            return perform(progress=progress, tell=latest, check=held.check, on=shown, **options)
     except KeyboardInterrupt:
         click.echo(report.interrupted(latest.told), err=True)
         sys.exit(INTERRUPTED)

@@ -106,7 +106,8 @@ class Concurrently:
         It holds room itself; and once writes go into it, they fail as it did.
         """
         if index.definition and (error.sqlstate or "").startswith(RAN_OUT):
-            with suppress(psycopg.Error, DatabaseUnreadableError, StepFailedError):
+            with suppress(psycopg.Error, DatabaseUnreadableError, RolloutBusyError, StepFailedError):
+                self._held.check()  # whoever has the lock by now may be building it anew
                 session = self._session.opened(0, step.statement_timeout_ms)
                 todo = indexes.todo(index, indexes.found(session))
                 if todo == indexes.Todo("drop", index.name):

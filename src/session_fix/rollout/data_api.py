@@ -24,8 +24,9 @@ ROOTS = ("/rest/v1", "")  # of a Supabase project, and of a bare PostgREST or wh
 KNOCK = "ai_sessions?select=id&limit=0"
 TIMEOUT_S = 5.0
 MOST_BYTES = 65_536
+PUBLIC = {"accept-profile": "public"}  # which need not be the schema that it serves unless asked otherwise
 CODE = re.compile(r"PGRST[0-9A-Z]{3}|[0-9A-Z]{5}")
-NO_SUCH_PATH, NO_RIGHT = "PGRST125", "42501"
+NO_SUCH_PATH, NO_RIGHT, MORE_THAN_ONE = "PGRST125", "42501", "PGRST201"
 # Source: PostgREST's documentation, "Errors"; those of five characters are PostgreSQL's own, "Error Codes".
 MEANINGS = {
     "PGRST001": "it has no connection to its database",
@@ -73,9 +74,10 @@ class Answer:
     def serves(self) -> bool:
         """Whether the data API knows all that it was asked for.
 
-        It does where PostgreSQL refuses to read it for this role: what is not known does not get that far.
+        It does where PostgreSQL refuses to read it for this role, and where somebody's own key relates the tables, too:
+        what is not known does not get that far.
         """
-        return self.rows or self.code == NO_RIGHT
+        return self.rows or self.code in (NO_RIGHT, MORE_THAN_ONE)
 
     @property
     def is_refusal(self) -> bool:
@@ -107,8 +109,13 @@ def named(url: str, *, allow_remote: bool, environ: Mapping[str, str] = os.envir
     strange = not re.fullmatch(r"[!-~]+", url) or {"@", "?", "#", "\\"} & set(url)
     if strange or parts.scheme not in ("http", "https") or not host:
         raise UsageError(UNREADABLE)
-    if not allow_remote and not external.is_local(host):
-        raise UsageError(f"{host} is not this machine. Pass --allow-remote if the key may be sent there.")
+    if not external.is_local(host):
+        if not allow_remote:
+            raise UsageError(f"{host} is not this machine. Pass --allow-remote if the key may be sent there.")
+        if parts.scheme != "https":
+            raise UsageError(
+                f"{host} is not this machine: --api takes https there, or everybody on the way has the key."
+            )
     if not (key := environ.get(KEY_VARIABLE)):
         raise UsageError(f"--api needs the data API's key in {KEY_VARIABLE}; on the command line `ps` would show it.")
     if not re.fullmatch(r"[!-~]+", key):  # http.client would quote it
@@ -143,7 +150,7 @@ def ask(api: DataApi, query: str) -> Answer:
 
 
 def _asked(url: str, key: str) -> Answer:
-    headers = {"apikey": key, "authorization": f"Bearer {key}", "accept": "application/json"}
+    headers = {"apikey": key, "authorization": f"Bearer {key}", "accept": "application/json"} | PUBLIC
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  http or https: looked at above
     try:
         with STRAIGHT.open(request, timeout=TIMEOUT_S) as response:

@@ -59,7 +59,8 @@ def change(
         except psycopg.Error as error:
             raise StepFailedError(
                 f"The database refused the option {option.name}: {error.sqlstate or 'connection lost'}, "
-                f"{type(error).__name__}. At most its index was built. Run the same command again once that is mended."
+                f"{type(error).__name__}. At most its index was built; one that is INVALID will be built anew. Run the "
+                "same command again once that is mended."
             ) from None  # its message may hold a name that nobody should read
 
 

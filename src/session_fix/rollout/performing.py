@@ -25,7 +25,7 @@ from session_fix.rollout.watching import Watch
 
 NOTE_LOCK_TIMEOUT_MS = 10
 
-Repair = Callable[..., object]  # of params; by name, ignore_replicas, patience_s and on
+Repair = Callable[..., object]  # of params; by name, ignore_replicas, patience_s, check and on
 
 
 class Performer:
@@ -178,8 +178,13 @@ class Performer:
         version_table.check(session, self._plan, step)
         journal.running(session, self._plan, step, tries=1)
         self._repairs[step.id](
-            self._params, ignore_replicas=self._ignore_replicas, patience_s=self._ramp.patience_s, on=self._on
+            self._params,
+            ignore_replicas=self._ignore_replicas,
+            patience_s=self._ramp.patience_s,
+            check=self._held.check,
+            on=self._on,
         )
+        self._held.check()
         session = self._session.reopened(NOTE_LOCK_TIMEOUT_MS, step.statement_timeout_ms)
         session.execute(*journal.finished(self._plan, step))
         return 1, 0.0

@@ -6,6 +6,7 @@ How far a replica has come is only shown to those who may see it (pg_monitor has
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import psycopg
 
@@ -34,9 +35,13 @@ def unseen(connection: psycopg.Connection) -> int:
 
 
 def tell_of_unseen(connection: psycopg.Connection, on: Listener) -> None:
-    """Say that there are replicas which will not be waited for, if there are."""
-    if count := unseen(connection):
-        on(Said(f"replicas that this role may not see are not waited for: {count} of them"))
+    """Say that there are replicas which will not be waited for, if there are.
+
+    Where even that is refused, so is the first wait, which says what to do.
+    """
+    with suppress(psycopg.Error):
+        if count := unseen(connection):
+            on(Said(f"replicas that this role may not see are not waited for: {count} of them"))
 
 
 def wait(

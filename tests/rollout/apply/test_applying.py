@@ -7,7 +7,7 @@ import pytest
 
 from session_fix.errors import MigrationIncompleteError, RolloutInterruptedError, StepFailedError
 from session_fix.report import applied as report
-from session_fix.rollout import objects, planning
+from session_fix.rollout import lock, objects, planning
 from session_fix.rollout.apply import REPAIRS, apply
 from session_fix.rollout.happening import Begun, Done, Said, nobody
 from session_fix.rollout.retrying import Ramp
@@ -197,6 +197,7 @@ def test_a_repair_waits_as_its_rollout_does(at, session_fix_stack, ignored):
 
     how = {"ramp": Ramp(patience_s=7), "ignore_replicas": ignored, "on": nobody}
     apply(plan, database.params, allowed=plan.hazards, repairs=dict.fromkeys(REPAIRS, repair), **how)
+    assert all(isinstance(options.pop("check").__self__, lock.Held) for options in handed)
     assert handed == 2 * [{"ignore_replicas": ignored, "patience_s": 7, "on": nobody}]
 
 

@@ -81,7 +81,7 @@ def fake():
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                asked.append((self.path, self.headers["apikey"]))
+                asked.append((self.path, self.headers["apikey"], self.headers["accept-profile"]))
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -238,6 +238,7 @@ def test_every_table_counts_where_no_key_relates_them(at, planned, api_of, monke
         ("http://127.0.0.1:1", f"{CANARY}\n", False, "is no key"),
         ("http://127.0.0.1:1", f"{CANARY}é", False, "is no key"),
         ("https://project.supabase.co", CANARY, False, "--allow-remote"),
+        ("http://project.supabase.co", CANARY, True, "takes https"),
         ("ftp://127.0.0.1", CANARY, True, "--api takes the URL"),
         ("127.0.0.1:8000", CANARY, True, "--api takes the URL"),
         ("http://", CANARY, True, "--api takes the URL"),
@@ -333,6 +334,22 @@ def test_the_key_follows_no_redirect(fake):
     with fake(200, "[]") as (other, asked), fake(302, location=other) as (url, _):
         check = data_api.checked(DataApi(url, CANARY))
     assert (asked, "HTTP 302" in check.wrong) == ([], True)
+
+
+def test_it_is_asked_for_the_schema_of_the_tables(fake):
+    """Another one may be what it serves unless somebody says which; a backend's client says public."""
+    with fake(200, "[]") as (url, asked):
+        data_api.ask(DataApi(url, CANARY), data_api.KNOCK)
+    assert asked == [("/rest/v1/" + data_api.KNOCK, CANARY, "public")]
+
+
+def test_somebodys_own_key_between_the_tables_is_no_reason_to_wait(at, api_of):
+    """It does not know which relationship was meant, and knows them all."""
+    database = at(HEAD)
+    database.rows("ALTER TABLE ai_interactions ADD COLUMN about uuid REFERENCES ai_sessions (id)")
+    [query] = served.requests(objects.of_revision(HEAD))
+    answer = data_api.ask(api_of(database), query)
+    assert (answer.code, answer.serves) == ("PGRST201", True)
 
 
 @pytest.mark.parametrize("path", ["", "/rest/v1"])

@@ -33,6 +33,10 @@ CANCEL = """
 SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'session-fix migrate steps'
 """
+TERMINATE = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'session-fix migrate lock'
+"""
 # In a container, /dev/shm is a file system of its own: a small one, as the engine makes it.
 SMALL = """
 CREATE DATABASE small TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C';
@@ -140,3 +144,18 @@ def test_what_cannot_be_dropped_is_said_to_be_there(crowded, planned):
     crowded.rows(f"ALTER DATABASE {crowded.name} RESET ALL")
     apply(plan, crowded.params)
     assert crowded.rows(IS_VALID, INDEX) == [(True,)]
+
+
+def test_who_lost_the_lock_drops_nothing(crowded, planned):
+    """Whoever has it by now may be building that very index."""
+    plan = planned(crowded, STEP)
+    with crowded.connect(application_name="left open") as reading:
+        reading.execute("LOCK TABLE ai_interactions IN ROW EXCLUSIVE MODE")
+
+        def listen(event):
+            if isinstance(event, Waiting) and "left open" in str(event) and crowded.rows(TERMINATE):
+                reading.rollback()
+
+        with pytest.raises(StepFailedError, match=f"53400, .*{INDEX} is INVALID now"):
+            apply(plan, crowded.params, on=listen)
+    assert crowded.rows(IS_VALID, INDEX) == [(False,)]

@@ -123,3 +123,21 @@ def test_where_nobody_may_ask_how_far_they_are_it_says_what_to_do(leftovers, mon
     with pytest.raises(StepFailedError, match=r"42883.*--ignore-replicas"):
         repair.repair(primary.params)
     assert primary.rows(SESSIONS) == [(12,)]
+
+
+def test_the_command_says_it_too(leftovers, command):
+    """The owner of the tables may not even know that there are replicas; then it goes on without."""
+    primary, _ = leftovers
+    for statement in (
+        "CREATE ROLE plain LOGIN",
+        "ALTER TABLE ai_sessions OWNER TO plain",
+        "ALTER TABLE ai_interactions OWNER TO plain",
+        "GRANT CREATE ON DATABASE postgres TO plain",
+        "REVOKE SELECT ON pg_stat_replication FROM PUBLIC",
+    ):
+        primary.rows(statement)
+    refused = command(primary.params | {"user": "plain"}, "--apply")
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert "42501" in refused.stderr
+    assert "--ignore-replicas" in refused.stderr
+    assert command(primary.params | {"user": "plain"}, "--apply", "--ignore-replicas").returncode == 0

@@ -71,25 +71,36 @@ def run(
 
 
 def waiting(
-    connection: psycopg.Connection, *, ignore_replicas: bool, patience_s: float, on: Listener
+    connection: psycopg.Connection,
+    *,
+    ignore_replicas: bool,
+    patience_s: float,
+    on: Listener,
+    check: Callable[[], None],
 ) -> Callable[[], None]:
-    """Return what waits, before a batch, until each replica has what was written by then.
+    """Return what waits, before a batch, until each replica has what was written by then, and then runs ``check``.
 
     Raises ``RolloutBusyError``, ``StepFailedError``.
     """
 
     def wait() -> None:
-        try:
-            replicas.wait(connection, "The next batch", patience_s=patience_s, on=on, kept=KEPT)
-        except psycopg.Error as error:
-            if sessions.is_lost(connection):
-                raise
-            raise StepFailedError(
-                f"How far replicas are cannot be seen: {failing.said(error)}. {KEPT} Run the same command again with "
-                "--ignore-replicas."
-            ) from None
+        if not ignore_replicas:
+            _wait_for_replicas(connection, patience_s, on)
+        check()
 
-    return (lambda: None) if ignore_replicas else wait
+    return wait
+
+
+def _wait_for_replicas(connection: psycopg.Connection, patience_s: float, on: Listener) -> None:
+    try:
+        replicas.wait(connection, "The next batch", patience_s=patience_s, on=on, kept=KEPT)
+    except psycopg.Error as error:
+        if sessions.is_lost(connection):
+            raise
+        raise StepFailedError(
+            f"How far replicas are cannot be seen: {failing.said(error)}. {KEPT} Run the same command again with "
+            "--ignore-replicas."
+        ) from None
 
 
 def _until_it_is_through(

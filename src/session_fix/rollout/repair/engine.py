@@ -59,6 +59,7 @@ def repair(
     run: str = statements.RUN,
     ignore_replicas: bool = False,
     patience_s: float = PATIENCE_S,
+    check: Callable[[], None] = lambda: None,
     on: Listener = nobody,
 ) -> Repaired:
     """Repair what the bug left behind, in batches of at most so many rows and about so many milliseconds.
@@ -66,7 +67,8 @@ def repair(
     ``phantoms`` is certain, likely (those as well) or none; ``orphans`` create, quarantine, delete or none. The journal
     keeps what is done under ``run``; ``tell`` is given the counts after each batch. No batch begins before replicas
     have the last one, unless ``ignore_replicas``; ``patience_s`` is for one of these waits, and ``on`` is told of it.
-    Once begun again, it goes on where it ended, however it ended. Raises ``RolloutRefusedError``, ``RolloutBusyError``,
+    Nor does one begin where ``check`` raises, which it does when the lock is lost that keeps others away. Once begun
+    again, it goes on where it ended, however it ended. Raises ``RolloutRefusedError``, ``RolloutBusyError``,
     ``StepFailedError``, ``DatabaseUnreadableError``; what was done before is kept.
     """
     if phantoms not in statements.PHANTOMS or orphans not in statements.ORPHANS:
@@ -78,7 +80,7 @@ def repair(
         _check(connection, merging=phantoms != "none", removing=orphans in ("quarantine", "delete"))
         statements.prepare(connection)
         statements.learn(connection, *(f"public.{table}" for table in TABLES))
-        wait = batches.waiting(connection, ignore_replicas=ignore_replicas, patience_s=patience_s, on=on)
+        wait = batches.waiting(connection, ignore_replicas=ignore_replicas, patience_s=patience_s, on=on, check=check)
         run = statements.checked_run(run)
         work = _Work(connection, params, phantoms, orphans, batch_rows, batch_ms, wait, progress, tell, run)
         return work.done()

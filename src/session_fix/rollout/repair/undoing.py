@@ -50,6 +50,7 @@ def undo(
     tell: Callable[[Undone], None] = lambda _: None,
     ignore_replicas: bool = False,
     patience_s: float = PATIENCE_S,
+    check: Callable[[], None] = lambda: None,
     on: Listener = nobody,
 ) -> Undone:
     """Put back what a run of a repair, or a revision of that name, changed; a batch holds so many sessions at most.
@@ -73,7 +74,7 @@ def undo(
         pages, _ = support.size(connection)
         if needs_index(phantoms=0, missing=listed, pages=pages, has_key=False) and support.is_missing(connection):
             support.build(params, progress)
-        wait = batches.waiting(connection, ignore_replicas=ignore_replicas, patience_s=patience_s, on=on)
+        wait = batches.waiting(connection, ignore_replicas=ignore_replicas, patience_s=patience_s, on=on, check=check)
         with progress.step(f"Undoing {run}") as count:
             for batch in batches.run(
                 connection, UNDO, (run,), of=listed, rows=batch_rows, batch_ms=batch_ms, wait=wait
