@@ -133,7 +133,7 @@ def test_a_prepared_transaction_ends_the_database(next_after, statements, databa
     outcome = next_after(lambda database: statements(database, *queries))
     assert (outcome.same, outcome.differs) == (False, {})
     assert outcome.ended == ["dropped: the prepared transaction 'mine'"]
-    assert databases.execute("SELECT FROM pg_prepared_xacts") == []
+    assert databases.execute("SELECT gid FROM pg_prepared_xacts") == []
 
 
 LEAKS = {

@@ -96,6 +96,72 @@ def test_tables_that_the_last_test_did_not_write_to_are_emptied_as_well(private,
     assert list(private.ended) == ["recycled"]
 
 
+@pytest.mark.parametrize(
+    "acting",
+    [
+        ["CREATE TRIGGER acting AFTER DELETE ON ai_sessions EXECUTE FUNCTION act()", "TRIGGER"],
+        ["CREATE RULE acting AS ON DELETE TO ai_sessions DO ALSO SELECT act_out()", "RULE"],
+    ],
+)
+def test_what_a_test_has_act_on_every_deletion_does_not_act_on_ours(private, databases, statements, acting):
+    """It may do something to the server, and be seen only in the next test."""
+    with private.lend("recycle") as database:
+        statements(database, INSERT)
+    with private.lend("recycle") as database:
+        statements(
+            database,
+            INSERT,
+            "CREATE FUNCTION act_out() RETURNS text LANGUAGE plpgsql AS $$BEGIN CREATE ROLE acted; RETURN 1; END$$",
+            "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN CREATE ROLE acted; RETURN NULL; END$$",
+            acting[0],
+            f"ALTER TABLE ai_sessions ENABLE ALWAYS {acting[1]} acting",
+        )
+    with private.lend("recycle"):
+        assert databases.execute("SELECT 1 FROM pg_roles WHERE rolname = 'acted'") == []
+        assert "a change of the catalog" in list(private.ended)[-1]
+
+
+def test_many_rows_are_not_deleted_before_they_are_counted(private, statements, monkeypatch):
+    """The next test would wait for what is thrown away."""
+    found, look = [], recycling.facts.look
+
+    def spy(*arguments):
+        looked = yield from look(*arguments)
+        found.append(looked[2])
+        return looked
+
+    monkeypatch.setattr(recycling, "DELETED_AT_MOST", 150)
+    monkeypatch.setattr(recycling.facts, "look", spy)
+    for queries in ([INSERT], [INSERT], [INSERT, INSERT]):
+        with private.lend("recycle") as database:
+            statements(database, *queries)
+    with private.lend("recycle"):
+        assert ([1], [100]) in map(tuple, found)
+        assert found[-1] == []
+        assert "more than 150 rows" in list(private.ended)[-1]
+
+
+def test_a_function_knows_nothing_of_who_called_it_before(databases):
+    """What it says of a moment without a zone depends on the settings, and its plan is made once."""
+
+    def fill(params):
+        with psycopg.connect(**params) as connection:
+            connection.execute(
+                "CREATE TABLE log (); CREATE FUNCTION moment() RETURNS timestamptz LANGUAGE plpgsql AS "
+                "$$BEGIN RETURN '2026-01-05'::timestamptz; END$$"
+            )
+        return "head"
+
+    with private_databases(databases, "cccccccc", fill) as private:
+        for _ in range(2):
+            with private.lend("recycle") as database:
+                database.connection.execute("SET TimeZone = 'Asia/Tokyo'")
+                database.connection.execute("SELECT moment()")
+        with private.lend("recycle") as database:
+            assert database.connection.execute("SELECT moment()").fetchall() == database.rows("SELECT moment()")
+        assert list(private.ended) == ["recycled"]
+
+
 def test_a_deletion_that_does_not_take_what_was_written_ends_the_database(private, statements, monkeypatch):
     """Nothing should keep it from that; and if something does, the next test must not find out."""
     monkeypatch.setattr(recycling.facts, "deletion", lambda _: "SELECT json_build_array(0 * $1::int8)")

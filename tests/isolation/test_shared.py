@@ -189,3 +189,20 @@ def test_a_wish_that_cannot_be_granted_fails_its_test_only(run):
     assert "1 passed, 3 errors" in said
     for words in ("reset='truncate' cannot put back the rows", "the test is in no class", "isolation='copy'"):
         assert words in said
+
+
+def test_a_function_knows_nothing_of_who_called_it_before(database):
+    """The database stays as it is, with the function; the session that is handed on is as good as new."""
+    database.rows(
+        "CREATE FUNCTION moment() RETURNS timestamptz LANGUAGE plpgsql AS "
+        "$$BEGIN RETURN '2026-01-05'::timestamptz; END$$"
+    )
+    shared = SharedDatabase(database, reset=None)
+    with contextlib.closing(shared):
+        with shared.lend() as first:
+            first.connection.execute("SET TimeZone = 'Asia/Tokyo'")
+            first.connection.execute("SELECT moment()")
+            pid = first.connection.info.backend_pid
+        with shared.lend() as second:
+            assert second.connection.info.backend_pid == pid
+            assert second.connection.execute("SELECT moment()").fetchall() == database.rows("SELECT moment()")

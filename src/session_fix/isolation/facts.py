@@ -40,6 +40,12 @@ WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(t
     AND relkind IN ('r', 'm', 'S')
 ORDER BY 1
 """
+# A literal in a function's source becomes a constant by the settings of its first call, as long as its plan is kept.
+# Source: PostgreSQL manual, PL/pgSQL, "Plan Caching".
+REMEMBERS = """
+SELECT EXISTS (SELECT FROM pg_proc p WHERE oid >= 16384
+    AND (prosrc ~ '[''$]' OR to_jsonb(p) ->> 'prosqlbody' IS NOT NULL))
+"""
 # What would act on the statements that empty a table, although they run as a replica's do.
 ACTS_ON_REPLICAS = """
 SELECT EXISTS (SELECT FROM pg_trigger WHERE tgenabled IN ('A', 'R'))
@@ -137,13 +143,17 @@ class Glance:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The relations of a database, as long as its catalog does not change; ``counted`` are the catalogs' oids."""
+    """The relations of a database, as long as its catalog does not change; ``counted`` are the catalogs' oids.
+
+    ``remembers``: plans of its functions may depend on settings of whoever called them first.
+    """
 
     catalogs: tuple[str, ...]
     counted: str
     tables: tuple[str, ...]
     views: frozenset[str]
     sequences: tuple[str, ...]
+    remembers: bool = True
 
     def glance(self) -> str:
         """Return the statement that reads a glance; its parameter, $1, is the transaction to count from."""
@@ -193,6 +203,7 @@ def layout(connection: psycopg.Connection) -> Layout:
         tuple(name for name, kind in relations if kind in "rm"),
         frozenset(name for name, kind in relations if kind == "m"),
         tuple(name for name, kind in relations if kind == "S"),
+        remembers=connection.execute(REMEMBERS).fetchall() != [(False,)],
     )
 
 
@@ -216,14 +227,13 @@ def around(statement: Prepared) -> Task[tuple[list[Session], list[str]]]:
 
 
 def look(
-    first: Prepared, then: Prepared, last: Prepared | None, since: int
-) -> Task[tuple[tuple[list[Session], list[str]], Glance, Any]]:
-    """Return what ``around`` does, a glance taken after that, and what ``last`` finds after both; sent at once."""
-    asked = [then, last] if last else [then]
-    about, contents, *found = yield from together(
-        first.connection, first.send, *(partial(one.send, since) for one in asked)
-    )
-    return _around(first.value(about)), _glance(then.value(contents)), last and last.value(*found)
+    first: Prepared, then: Prepared, since: int, *after: Prepared
+) -> Task[tuple[tuple[list[Session], list[str]], Glance, list[Any]]]:
+    """Return what ``around`` does, a glance taken after that, and what each ``after`` those finds; sent at once."""
+    all_ = (then, *after)
+    about, *found = yield from together(first.connection, first.send, *(partial(one.send, since) for one in all_))
+    contents, *others = (one.value(result) for one, result in zip(all_, found, strict=True))
+    return _around(first.value(about)), _glance(contents), others
 
 
 def glance(statement: Prepared, since: int) -> Task[Glance]:
@@ -264,3 +274,20 @@ def deletion(tables: Iterable[str]) -> str:
     ]
     counts = [f"(SELECT count(*) FROM gone_{i})" for i, _ in enumerate(deletes)]
     return f"WITH {', '.join(deletes)} SELECT json_build_array({', '.join(counts)})"
+
+
+def caution(tables: Iterable[str], most: int) -> str:
+    """Return the statement that fails with ``DivisionByZero`` where a deletion is not to be tried.
+
+    That is where a trigger or a rule would act on it, or where it would take more than ``most`` rows. Its parameter is
+    as above.
+    """
+    since, names = "(SELECT age($1::xid))", list(tables)
+    oids = ", ".join(f"'{name.replace(chr(39), 2 * chr(39))}'::regclass" for name in names)
+    counts = " + ".join(f"(SELECT count(*) FROM ONLY {name} WHERE age(xmin) <= {since})" for name in names)
+    return f"""
+    SELECT json_build_array(1 / (
+        NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid IN ({oids}) AND tgenabled IN ('A', 'R'))
+        AND NOT EXISTS (SELECT FROM pg_rewrite WHERE ev_class IN ({oids}) AND ev_enabled IN ('A', 'R'))
+        AND {counts} <= {most})::int)
+    """

@@ -109,7 +109,8 @@ class PrivateDatabases:
             if self._watch:
                 self._watch.ask()
                 if lent.session and isolation != CLONE:
-                    lent.washing = begun(sessions.washed(lent.session))
+                    layout = self._blueprints[lent.database.template].layout
+                    lent.washing = begun(sessions.washed(lent.session, plans=layout.remembers))
             if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
                 lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
             if self._watch and (traces := self._watch.traces(self._tasks)):  # before another test gets to see them

@@ -94,7 +94,7 @@ class Recycler:
         except BaseException:
             self._control.close()
             raise
-        self._deletions: dict[tuple[str, ...], Prepared] = {}
+        self._deletions: dict[tuple[str, ...], tuple[Prepared, Prepared]] = {}
         self._likely: tuple[str, ...] = ()  # the tables that the last test which wrote anything wrote to
         self._counts = self._control.info.server_version >= VERSION_15  # before, counters arrived when they arrived
 
@@ -134,16 +134,20 @@ class Recycler:
     def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[list[str], facts.Glance, Deleted]]:
         """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked.
 
-        What was written to the tables that are likely to be dirty is deleted after the glance, in the same message: if
-        anything speaks against that, the database is dropped anyway.
+        What was written to the tables that are likely to be dirty is deleted after the glance, in the same message. If
+        anything that is found speaks against that, the database is dropped anyway.
         """
-        deadline = time.monotonic() + LEAVING_S
-        deletion = self._deletion(self._likely) if self._likely else None
+        deadline, likely = time.monotonic() + LEAVING_S, self._likely
         while True:
-            about, seen, counts = yield from facts.look(self._around, self._glance, deletion, self._since)
+            after = self._deletion(likely) if likely else ()
+            try:
+                about, seen, found = yield from facts.look(self._around, self._glance, self._since, *after)
+            except psycopg.errors.DivisionByZero:
+                likely = ()  # and what speaks against it will be said
+                continue
             left = self._still_here(ours, *about)
             if not left or time.monotonic() > deadline:
-                return left, seen, dict(zip(self._likely, counts or [], strict=True))
+                return left, seen, dict(zip(likely, found[-1] if found else (), strict=True))
             yield Until(at=time.monotonic() + 0.001)
 
     def _still_here(self, ours: frozenset[int], found: list[facts.Session], prepared: list[str]) -> list[str]:
@@ -169,7 +173,8 @@ class Recycler:
                     self._put_back(name)
         written = {name: count for name, count, gone in dirty if not gone}
         if left := tuple(name for name in written if name not in deleted):
-            counts = yield from self._deletion(left)(self._since)
+            _, deletion = self._deletion(left)
+            counts = yield from deletion(self._since)
             deleted |= dict(zip(left, counts, strict=True))
         if any(deleted[name] != count for name, count in written.items()):
             raise psycopg.DataError(f"{deleted} rows deleted, of {written}")
@@ -178,10 +183,14 @@ class Recycler:
         self._likely = tuple(written) or self._likely
         return []
 
-    def _deletion(self, tables: tuple[str, ...]) -> Prepared:
+    def _deletion(self, tables: tuple[str, ...]) -> tuple[Prepared, Prepared]:
+        """Return what fails where nothing is to be deleted, and the deletion."""
         if tables not in self._deletions:
-            name = f"deletion {len(self._deletions)}"
-            self._deletions[tables] = Prepared(self._control, name, facts.deletion(tables))
+            number = len(self._deletions)
+            self._deletions[tables] = (
+                Prepared(self._control, f"caution {number}", facts.caution(tables, DELETED_AT_MOST)),
+                Prepared(self._control, f"deletion {number}", facts.deletion(tables)),
+            )
         return self._deletions[tables]
 
     def _put_back(self, name: str) -> None:

@@ -22,8 +22,8 @@ OWN = (
     *("request.headers", "request.cookies", "request.method", "request.path"),
 )
 HAS_NONE = "coalesce({}) IS NULL".format(", ".join(f"current_setting('{name}', true)" for name in OWN))
-# DISCARD ALL in its parts, but for the plans of constraints and functions, which each test would have to wait for: they
-# follow from the catalog alone. The transaction that this is waits for nobody, whatever the session's defaults are.
+# DISCARD ALL in its parts, but for the plans, which each test would have to wait for: those of foreign keys follow from
+# the catalog alone. The transaction that this is waits for nobody, whatever the session's defaults are.
 # Source: PostgreSQL manual, "DISCARD".
 DISCARD = (
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE; CLOSE ALL; "
@@ -72,10 +72,13 @@ def _closed() -> PGconn:
     return psycopg.pq.PGconn.connect_start(b"port=none")  # which it cannot even begin to open
 
 
-def washed(session: PGconn) -> Task[bool]:
-    """Make a session as good as a new one; when it cannot be, close it and return False."""
+def washed(session: PGconn, *, plans: bool) -> Task[bool]:
+    """Make a session as good as a new one; when it cannot be, close it and return False.
+
+    ``plans``: have it forget its plans, too, which may depend on settings where there are functions.
+    """
     try:
-        if (yield from _is_as_new(session)):
+        if (yield from _is_as_new(session, DISCARD + "; DISCARD PLANS" * plans)):
             return True
     except psycopg.Error:
         pass  # broken by the test, or gone with its server process
@@ -83,13 +86,13 @@ def washed(session: PGconn) -> Task[bool]:
     return False
 
 
-def _is_as_new(session: PGconn) -> Task[bool]:
+def _is_as_new(session: PGconn, discard: str) -> Task[bool]:
     if session.pipeline_status != PipelineStatus.OFF or session.transaction_status in ENDED:
         return False
     if session.transaction_status != TransactionStatus.IDLE:
         yield from statement(session, "ROLLBACK")
     counters = f", {FLUSH}" if session.server_version >= VERSION_15 else ""
-    *_, found = yield from statement(session, f"{DISCARD}; SELECT {HAS_NONE}{counters}")
+    *_, found = yield from statement(session, f"{discard}; SELECT {HAS_NONE}{counters}")
     while session.notifies():  # arrived before, and not for the next test
         pass
     return found.get_value(0, 0) == b"t"

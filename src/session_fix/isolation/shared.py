@@ -44,7 +44,7 @@ class SharedDatabase:
             yield self._database
         finally:
             session = self._database.session()
-            is_as_new = session and Tasks().run(sessions.washed(session))
+            is_as_new = session and Tasks().run(sessions.washed(session, plans=True))
             self._database = self._database.with_session(session if is_as_new else None)
             self._truncate()
 
