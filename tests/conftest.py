@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from session_fix.database import fetched
 from session_fix.servers import docker
 
 LISTENING = "0A"  # Source: enum tcp states in the kernel's net/tcp_states.h
@@ -74,8 +75,7 @@ def sql_on():
             connection = cleanup.enter_context(psycopg.connect(**params, autocommit=True))
 
             def run(query, *values):
-                cursor = connection.execute(query, values or None)
-                return cursor.fetchall() if cursor.description else []
+                return fetched(connection.execute(query, values or None))
 
             return run
 

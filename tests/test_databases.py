@@ -64,6 +64,14 @@ def die(databases):
     databases._admin.close()  # noqa: SLF001  nothing public ends a run so badly
 
 
+def test_rows_without_columns_are_rows(session_fix_stack):
+    """Whoever only wants to know whether there is one may ask so, and would otherwise never hear of it."""
+    with session_fix_stack.database() as database:
+        assert database.rows("SELECT FROM generate_series(1, 2)") == [(), ()]
+        assert session_fix_stack.databases.execute("SELECT FROM generate_series(1, 2)") == [(), ()]
+        assert database.rows("SELECT FROM generate_series(1, 0)") == database.rows("SET search_path = public") == []
+
+
 def test_a_clone_is_migrated_and_private(session_fix_stack):
     """What one test stores, no other sees."""
     with session_fix_stack.database() as mine, session_fix_stack.database() as yours:

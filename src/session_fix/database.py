@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn
 
 from session_fix import connecting
@@ -62,5 +63,9 @@ class Database:
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement in a transaction of its own; return its rows, none for a statement without a result."""
         with self.connect() as connection:
-            cursor = connection.execute(query, values or None)
-            return cursor.fetchall() if cursor.description else []
+            return fetched(connection.execute(query, values or None))
+
+
+def fetched(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the rows of a result, also where they have no columns; none where a statement has no result."""
+    return cursor.fetchall() if cursor.pgresult and cursor.pgresult.status == ExecStatus.TUPLES_OK else []

@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from session_fix import connecting, leftovers, roles
-from session_fix.database import Database
+from session_fix.database import Database, fetched
 from session_fix.errors import NoServerError, UsageError
 from session_fix.isolation.tasks import Line, Task
 from session_fix.leftovers import OURS, lock_key
@@ -76,8 +76,7 @@ class Databases:
     def execute(self, query: str | sql.Composed, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement for the server as a whole; return its rows."""
         with self._one_at_a_time:
-            cursor = self._admin.execute(query, values or None)
-            return cursor.fetchall() if cursor.description else []
+            return fetched(self._admin.execute(query, values or None))
 
     @property
     def is_superuser(self) -> bool:

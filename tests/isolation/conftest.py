@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 
 from session_fix import schema, stack
+from session_fix.database import fetched
 from session_fix.databases import Databases
 from session_fix.isolation import recycling, sizing
 from session_fix.isolation.private import PrivateDatabases
@@ -213,7 +214,6 @@ def elsewhere(databases):
 
     def run(query):
         with contextlib.closing(psycopg.connect(**databases.params("postgres"), autocommit=True)) as connection:
-            cursor = connection.execute(query)
-            return cursor.fetchall() if cursor.description else []
+            return fetched(connection.execute(query))
 
     return run

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from session_fix.database import fetched
 from session_fix.errors import ServerChangedError
 from session_fix.isolation import sizing
 from session_fix.isolation.server_state import ServerWatch
@@ -94,8 +95,7 @@ def server(databases):
 def elsewhere(databases, query):
     """Run a statement on a new connection to another database; return its rows."""
     with contextlib.closing(psycopg.connect(**databases.params("postgres"), autocommit=True)) as connection:
-        cursor = connection.execute(sql.SQL(query))
-        return cursor.fetchall() if cursor.description else []
+        return fetched(connection.execute(sql.SQL(query)))
 
 
 @pytest.mark.parametrize("isolation", ["recycle", "clone"])
