@@ -72,15 +72,23 @@ def modelled(sessions, interactions):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_drawn_rows_are_repaired_as_the_model_says(database, by_revisions, sums, seed):
-    """Combinations that nobody thought of: chains, circles, several rows for one session, in any order."""
+    """Combinations that nobody thought of: chains, circles, several rows for one session, in any order.
+
+    A run after it finds nothing, but where one phantom stood for another of the same moment: as long as the one names
+    the other, that counts as a session.
+    """
     sessions, interactions = drawn(seed)
     database.rows(KEYLESS)
     store(database, sessions, interactions)
     before = sums(database)
     repair.repair(database.params, batch_rows=1 + seed % 4)
     assert left(database) == modelled(sessions, interactions)
-    by_batches = sums(database)
-    assert repair.repair(database.params, run="again").changes == 0
+    by_batches, once = sums(database), left(database)
+    again = modelled([(id_, *values) for id_, values in once.items()], interactions)
+    assert (repair.repair(database.params, run="again").changes > 0) == (again != once)
+    assert left(database) == again
+    if again != once:
+        assert repair.undo(database.params, "again").refused == ()
     if database.rows("SELECT to_regclass('session_fix.repair_journal')") != [(None,)]:
         assert repair.undo(database.params, "repair").refused == ()
     assert sums(database) == before
