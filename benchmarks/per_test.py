@@ -15,7 +15,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from benchmarks.figures import BOTH, INSTALLED, TUNED, Row
-from benchmarks.runs import Contender, Run, Sizes, interleave, rows, run_pytest
+from benchmarks.runs import Contender, Run, Sizes, interleave, rows, run_pytest, together
 from session_fix import schema
 from session_fix.servers import embedded
 
@@ -53,6 +53,8 @@ CONTENDERS = [
     *PEERS,
     *(replace(peer, setting=INSTALLED) for peer in PEERS),
 ]
+# A run of these takes a second, and two runs of one differ by more than two tests of a run.
+QUICK = [one for one in CONTENDERS if not one.needs and one.name != CLONED]
 
 
 def measure(sizes: Sizes) -> list[Row]:
@@ -69,10 +71,12 @@ def measure(sizes: Sizes) -> list[Row]:
             tests = sizes.tests_with_a_container if contender.name == EACH else tests
             return run_pytest(contender, tests=tests + 2, dsn=make_conninfo(**params))
 
-        found = interleave({one.key: lambda one=one: run(one) for one in CONTENDERS}, sizes.rounds)
+        measures = {one.key: lambda one=one: run(one) for one in CONTENDERS}
+        found = interleave(measures, sizes.rounds)
+        again = interleave({one.key: measures[one.key] for one in QUICK}, sizes.more_rounds)
     return rows(
         NAME,
-        found,
+        found | {key: together(found[key], again[key]) for key in again},
         lambda runs: [took_ms for run in runs for took_ms in run.tests_ms[1:-1]],
         lambda runs: {"per test, all": sum(run.loop_ms for run in runs) / sum(len(run.tests_ms) for run in runs)},
     )

@@ -43,6 +43,7 @@ class Sizes:
     """How much is measured."""
 
     rounds: int = 3
+    more_rounds: int = 9  # of what takes a second
     tests: int = 200
     tests_on_disk: int = 50
     tests_with_a_container: int = 3
@@ -56,6 +57,7 @@ class Sizes:
 
 TINY = Sizes(
     rounds=1,
+    more_rounds=1,
     tests=2,
     tests_on_disk=1,
     tests_with_a_container=1,
@@ -117,6 +119,13 @@ def interleave(contenders: Mapping[Key, Callable[[], Found]], rounds: int) -> di
                 found[key] = error if isinstance(error, FailedError) else FailedError(str(error))
                 print(f"    failed: {error}", file=sys.stderr)
     return found
+
+
+def together(some: list[Found] | FailedError, more: list[Found] | FailedError) -> list[Found] | FailedError:
+    """Return what was measured in both; whoever failed has its reason."""
+    if isinstance(some, FailedError):
+        return some
+    return more if isinstance(more, FailedError) else [*some, *more]
 
 
 def rows(
