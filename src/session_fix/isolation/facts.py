@@ -230,9 +230,9 @@ def look(
     first: Prepared, then: Prepared, since: int, *after: Prepared
 ) -> Task[tuple[tuple[list[Session], list[str]], Glance, list[Any]]]:
     """Return what ``around`` does, a glance taken after that, and what each ``after`` those finds; sent at once."""
-    all_ = (then, *after)
-    about, *found = yield from together(first.connection, first.send, *(partial(one.send, since) for one in all_))
-    contents, *others = (one.value(result) for one, result in zip(all_, found, strict=True))
+    asked = (then, *after)
+    about, *found = yield from together(first.connection, first.send, *(partial(one.send, since) for one in asked))
+    contents, *others = (one.value(result) for one, result in zip(asked, found, strict=True))
     return _around(first.value(about)), _glance(contents), others
 
 

@@ -97,11 +97,14 @@ def apply(
                     params, plan, held=held, ramp=ramp, repairs=repairs, ignore_replicas=ignore_replicas, on=on
                 )
                 applied = _performed(performer, plan, params, place, pending, on)
-        return _served(applied, api, params, on)
+        if api:  # nobody has to wait for the rollout's lock meanwhile
+            served.wait(api, plan, notify=partial(_reload, params), on=on)
     except KeyboardInterrupt:
         raise RolloutInterruptedError(f"Interrupted. {_where(plan, params)}") from None
     except psycopg.Error as error:
         raise target.unreadable(error, params) from None
+    else:
+        return applied
 
 
 def _pending(connection: psycopg.Connection, plan: Plan, place: Place, on: Listener) -> list[tuple[int, Step]]:
@@ -146,13 +149,6 @@ def _reload(params: Mapping[str, str]) -> None:
     """Have the data API read the schema anew, after a part of the steps as after all of them."""
     with suppress(psycopg.Error, SessionFixError), sessions.opened(params, "reload") as connection:
         connection.execute(RELOAD)
-
-
-def _served(applied: Applied, api: DataApi | None, params: Mapping[str, str], on: Listener) -> Applied:
-    """Wait for the data API, if there is one; nobody has to wait for the rollout's lock meanwhile."""
-    if api:
-        served.wait(api, applied.plan, notify=partial(_reload, params), on=on)
-    return applied
 
 
 def _checked(plan: Plan, params: Mapping[str, str], place: Place, on: Listener) -> list[str]:

@@ -17,7 +17,25 @@ SUMS = """
 SELECT (SELECT md5(string_agg(s::text, '|' ORDER BY s.id)) FROM public.ai_sessions s),
     (SELECT md5(string_agg(i::text, '|' ORDER BY i.id)) FROM public.ai_interactions i)
 """
+SIX_PHANTOMS = """
+INSERT INTO ai_sessions
+SELECT md5('phantom' || n)::uuid, md5('stored' || n)::uuid::text, m, m
+FROM generate_series(1, 6) n, (VALUES (timestamptz '2026-01-05')) t(m)
+UNION ALL
+SELECT md5('stored' || n)::uuid, 'anna', '2026-01-05', '2026-01-05' FROM generate_series(1, 6) n
+"""
 REVISIONS = ("0007_merge_phantom_sessions", "0009_repair_orphans")
+
+
+@pytest.fixture
+def with_phantoms():
+    """Return a function that stores six phantoms in a database, and the six sessions that they stand for."""
+
+    def store(database):
+        database.rows(SIX_PHANTOMS)
+        return database
+
+    return store
 
 
 @pytest.fixture

@@ -11,13 +11,6 @@ from psycopg.conninfo import make_conninfo
 from session_fix.errors import RolloutBusyError
 from session_fix.rollout import lock, repair
 
-PHANTOMS = """
-INSERT INTO ai_sessions
-SELECT md5('phantom' || n)::uuid, md5('stored' || n)::uuid::text, m, m
-FROM generate_series(1, 6) n, (VALUES (timestamptz '2026-01-05')) t(m)
-UNION ALL
-SELECT md5('stored' || n)::uuid, 'anna', '2026-01-05', '2026-01-05' FROM generate_series(1, 6) n
-"""
 SESSIONS = "SELECT count(*)::int FROM ai_sessions"
 TERMINATE = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -33,9 +26,9 @@ PROGRAM = Path(sys.executable).parent / "session-fix"
 
 @pytest.mark.parametrize("ignored", [True, False])
 @pytest.mark.parametrize("what", ["repair", "undo"])
-def test_the_batch_after_it_is_not_begun(database, what, ignored):
+def test_the_batch_after_it_is_not_begun(database, with_phantoms, what, ignored):
     """Another repair, or an undo, listed what there is to do, and this one would change it behind its back."""
-    database.rows(PHANTOMS)
+    with_phantoms(database)
     if what == "undo":
         repair.repair(database.params)
     perform = repair.repair if what == "repair" else lambda params, **options: repair.undo(params, "repair", **options)
@@ -54,9 +47,9 @@ def test_the_batch_after_it_is_not_begun(database, what, ignored):
     assert abs(database.rows(SESSIONS)[0][0] - before) == BATCH
 
 
-def test_the_command_looks_for_its_lock(database, eventually):
+def test_the_command_looks_for_its_lock(database, with_phantoms, eventually):
     """Somebody who holds the journal keeps it at its first batch until the lock is gone."""
-    database.rows(PHANTOMS)
+    with_phantoms(database)
     repair.repair(database.params)
     repair.undo(database.params, "repair")
     command = [PROGRAM, "repair", "--apply", "--batch-rows", str(BATCH)]

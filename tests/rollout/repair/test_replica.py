@@ -13,23 +13,15 @@ from session_fix.rollout import repair, replicas
 from session_fix.rollout.happening import Waiting
 
 PROGRAM = Path(sys.executable).parent / "session-fix"
-PHANTOMS = """
-INSERT INTO ai_sessions
-SELECT md5('phantom' || n)::uuid, md5('stored' || n)::uuid::text, m, m
-FROM generate_series(1, 6) n, (VALUES (timestamptz '2026-01-05')) t(m)
-UNION ALL
-SELECT md5('stored' || n)::uuid, 'anna', '2026-01-05', '2026-01-05' FROM generate_series(1, 6) n
-"""
 SESSIONS = "SELECT count(*)::int FROM ai_sessions"
 BATCH = 2  # rows, so a list of six takes three
 
 
 @pytest.fixture
-def leftovers(pair):
+def leftovers(pair, with_phantoms):
     """Return the primary, with phantoms, and its replica."""
     primary, replica = pair
-    primary.rows(PHANTOMS)
-    return primary, replica
+    return with_phantoms(primary), replica
 
 
 @pytest.fixture
