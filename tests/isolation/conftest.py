@@ -106,9 +106,16 @@ class Api:
 
 
 @pytest.fixture
-def api(databases):
-    """Return what the private databases are told of the data API."""
-    return Api(databases.make_login()[0], {}, [])
+def api():
+    """Return what the private databases are told of the data API, which was not started."""
+    return Api("", {}, [])
+
+
+@pytest.fixture
+def started_api(api, databases):
+    """Return the same of a data API that was, and has a role."""
+    api.login = databases.make_login()[0]
+    return api
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ SUBSCRIBE = "CREATE SUBSCRIPTION s CONNECTION 'host=/' PUBLICATION p WITH (conne
 NOBODY_ENTERS = "CREATE FUNCTION act() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no entry'; END$$"
 ON_LOGIN = "CREATE EVENT TRIGGER mine ON login EXECUTE FUNCTION act()"
 REPLACE = "CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
+INSERT = "INSERT INTO ai_sessions (id) VALUES (gen_random_uuid())"
+ACT = "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN CREATE ROLE acted; RETURN NULL; END$$"
 NOTING = "CREATE FUNCTION act() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'"
 
 
@@ -127,10 +129,10 @@ def test_a_database_that_was_dropped_is_not_missed(next_after, elsewhere):
 
 
 @pytest.mark.usefixtures("in_no_time")
-def test_a_prepared_transaction_ends_the_database(next_after, statements, databases):
+@pytest.mark.parametrize("query", ["LOCK TABLE ai_sessions", "INSERT INTO log VALUES ('late')"])
+def test_a_prepared_transaction_ends_the_database(next_after, statements, databases, query):
     """It belongs to no connection, holds its locks, and forbids dropping its database until somebody ends it."""
-    queries = ("BEGIN", "LOCK TABLE ai_sessions", "INSERT INTO log VALUES ('late')", "PREPARE TRANSACTION 'mine'")
-    outcome = next_after(lambda database: statements(database, *queries))
+    outcome = next_after(lambda database: statements(database, "BEGIN", query, "PREPARE TRANSACTION 'mine'"))
     assert (outcome.same, outcome.differs) == (False, {})
     assert outcome.ended == ["dropped: the prepared transaction 'mine'"]
     assert databases.execute("SELECT gid FROM pg_prepared_xacts") == []
@@ -166,29 +168,57 @@ def test_whose_connection_it_is_is_said(next_after, leak, databases, user):
     assert outcome.ended == [f"dropped: an open connection of {user} (idle)"]
 
 
-def test_an_idle_connection_of_the_data_api_may_stay(next_after, leak, api):
+def test_an_idle_connection_of_the_data_api_may_stay(next_after, leak, started_api):
     """It keeps connections for the next request; to wait for a new one in every test would cost more than a clone."""
     kept = []
-    outcome = next_after(lambda database: kept.append(leak(database, "SELECT 1", "COMMIT", user=api.login)))
+    outcome = next_after(lambda database: kept.append(leak(database, "SELECT 1", "COMMIT", user=started_api.login)))
     assert (outcome.same, outcome.differs, outcome.ended) == (True, {}, ["recycled"])
     assert kept[0].info.transaction_status == TransactionStatus.IDLE
 
 
 @pytest.mark.usefixtures("in_no_time")
-def test_a_request_of_the_data_api_in_a_transaction_ends_the_database(next_after, leak, api):
+def test_a_request_of_the_data_api_in_a_transaction_ends_the_database(next_after, leak, started_api):
     """It is about to write."""
-    outcome = next_after(lambda database: leak(database, "SELECT 1", user=api.login))
+    outcome = next_after(lambda database: leak(database, "SELECT 1", user=started_api.login))
     assert outcome.ended == ["dropped: a request of the data API that is still idle in transaction"]
     assert not outcome.same
 
 
-def test_an_advisory_lock_of_the_data_api_ends_the_database(next_after, leak, api):
+def test_an_advisory_lock_of_the_data_api_ends_the_database(next_after, leak, started_api):
     """A function that was called through it can take one for the length of the session, and nobody else can let go."""
 
     def lock(database):
-        leak(database, "SELECT pg_advisory_lock(1)", "COMMIT", user=api.login)
-        api.settled[database.name] = True
+        leak(database, "SELECT pg_advisory_lock(1)", "COMMIT", user=started_api.login)
+        started_api.settled[database.name] = True
 
     outcome = next_after(lock)
     assert outcome.ended == ["dropped: 1 advisory lock(s)"]
     assert (outcome.same, outcome.differs) == (False, {})
+
+
+@pytest.mark.usefixtures("in_no_time")
+@pytest.mark.parametrize("user", ["mine", "postgres"])
+def test_only_the_data_api_itself_may_stay(next_after, leak, databases, started_api, user):
+    """Where it is there, who else is has to be asked."""
+    assert started_api.login
+    databases.execute(f"DO $$ BEGIN CREATE ROLE {user} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+    outcome = next_after(lambda database: leak(database, user=user))
+    assert outcome.ended == [f"dropped: an open connection of {user} (idle)"]
+
+
+def test_what_the_data_api_has_act_on_every_deletion_does_not_act_on_ours(private, databases, leak, started_api):
+    """Its session stays, and counts what it changed later: at most once a second."""
+    databases.execute(f"ALTER ROLE {started_api.login} SUPERUSER")
+    for _ in range(2):
+        with private.lend("recycle") as database:
+            database.rows(INSERT)
+    with private.lend("recycle") as database:
+        session = leak(database, "SELECT FROM pg_class", "COMMIT", user=started_api.login)
+        for query in (INSERT, ACT, "CREATE TRIGGER acting AFTER DELETE ON ai_sessions EXECUTE FUNCTION act()"):
+            session.execute(query)
+        session.execute("ALTER TABLE ai_sessions ENABLE ALWAYS TRIGGER acting")
+        session.commit()
+        started_api.settled[database.name] = True
+    with private.lend("recycle"):
+        assert databases.execute("SELECT 1 FROM pg_roles WHERE rolname = 'acted'") == []
+    assert "a change of the catalog" in list(private.ended)[-1]

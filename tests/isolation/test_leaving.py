@@ -12,12 +12,14 @@ ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sessio
 OPEN = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'leaver'"
 
 
-@pytest.fixture
-def slow_look(monkeypatch):
+@pytest.fixture(params=["AROUND", "HOW_MANY"])
+def slow_look(monkeypatch, request):
     """As long as somebody holds an advisory lock, look who is connected three seconds after the statement began."""
     asleep = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711) AND pg_sleep(3) IS NOT NULL"
-    slow = f"SELECT CASE WHEN {asleep} THEN ({facts.SESSIONS}) ELSE ({facts.SESSIONS}) END"
-    monkeypatch.setattr(facts, "AROUND", facts.AROUND.replace(f"({facts.SESSIONS})", f"({slow})"))
+    look = getattr(facts, request.param)
+    if request.param == "AROUND":
+        request.getfixturevalue("started_api")
+    monkeypatch.setattr(facts, request.param, f"SELECT CASE WHEN {asleep} THEN ({look}) ELSE ({look}) END")
 
 
 @pytest.mark.usefixtures("slow_look")

@@ -52,14 +52,15 @@ SELECT EXISTS (SELECT FROM pg_trigger WHERE tgenabled IN ('A', 'R'))
     OR EXISTS (SELECT FROM pg_rewrite WHERE ev_enabled IN ('A', 'R'))
 """
 COUNTERS = """
-SELECT sum(pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o))
+SELECT sum(pg_stat_get_tuples_inserted(o) + pg_stat_get_tuples_updated(o) + pg_stat_get_tuples_deleted(o))::text
+    AS marks
 FROM unnest('{{{oids}}}'::oid[]) o
 """
-# Written in place by ANALYZE, VACUUM and CREATE INDEX: no new row, and so neither dated nor counted.
+# Written in place by ANALYZE, VACUUM and CREATE INDEX: no new row, and so neither dated nor counted. PostgreSQL's own
+# relations have smaller oids. Source: PostgreSQL manual, "System Catalog Initial Data", "OID Assignment".
 IN_PLACE = """
-SELECT coalesce(md5(string_agg(row(oid, relpages, reltuples, relallvisible, relhasindex)::text, '' ORDER BY oid)), '')
-FROM pg_class WHERE relnamespace NOT IN (
-    'pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'pg_toast'::regnamespace)
+SELECT coalesce(bit_xor(hash_record_extended(row(oid, relpages, reltuples, relallvisible, relhasindex), 0)), 0)
+FROM pg_class WHERE oid >= 16384
 """
 PREPARED = "SELECT coalesce(json_agg(gid), '[]') FROM pg_prepared_xacts WHERE database = current_database()"
 SESSIONS = """
@@ -74,21 +75,22 @@ SELECT count(*) FROM pg_lock_status() WHERE locktype = 'advisory'
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 SETTINGS = """
-SELECT (SELECT row(datdba, datistemplate, datallowconn, datconnlimit, dattablespace, datacl)::text
-        FROM pg_database WHERE datname = current_database())
-    || coalesce((SELECT string_agg(s::text, '' ORDER BY setrole) FROM pg_db_role_setting s
-        WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())), '')
-    || coalesce((SELECT string_agg(d::text, '' ORDER BY d::text) FROM pg_shdescription d
-        WHERE objoid = (SELECT oid FROM pg_database WHERE datname = current_database())), '')
-    || coalesce((SELECT string_agg(d::text, '' ORDER BY d::text) FROM pg_shseclabel d
-        WHERE objoid = (SELECT oid FROM pg_database WHERE datname = current_database())), '')
-    || coalesce((SELECT string_agg(slot_name, '' ORDER BY slot_name) FROM pg_replication_slots
-        WHERE database = current_database()), '')
-    || coalesce((SELECT string_agg(subname, '' ORDER BY subname) FROM pg_subscription
-        WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())), '')
+SELECT json_build_array(datdba, datistemplate, datallowconn, datconnlimit, dattablespace, datacl,
+    array(SELECT row(setrole, setconfig) FROM pg_db_role_setting WHERE setdatabase = d.oid ORDER BY setrole),
+    array(SELECT description FROM pg_shdescription WHERE objoid = d.oid AND classoid = 'pg_database'::regclass),
+    array(SELECT row(provider, label) FROM pg_shseclabel
+        WHERE objoid = d.oid AND classoid = 'pg_database'::regclass ORDER BY provider),
+    array(SELECT slot_name FROM pg_get_replication_slots() WHERE datoid = d.oid ORDER BY slot_name),
+    array(SELECT subname FROM pg_subscription WHERE subdbid = d.oid ORDER BY subname))
+FROM pg_database d WHERE datname = current_database()
 """
-# A statement of its own, before all others: whoever leaves while it runs wrote what only a later snapshot shows.
+# Either is a statement of its own, before all others: whoever leaves while it runs wrote what only a later snapshot
+# shows. Where as many are connected as should be, who they are need not be asked, which takes four times as long.
 AROUND = f"SELECT json_build_array(({SESSIONS}), ({PREPARED}))"
+HOW_MANY = """
+SELECT to_json(pg_stat_get_db_numbackends(d.oid) + (SELECT count(*) FROM pg_prepared_xact() WHERE dbid = d.oid))
+FROM pg_database d WHERE datname = current_database()
+"""
 NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text"
 SINCE = "<since>"  # stands for the parameter while the statement is put together
 
@@ -118,8 +120,8 @@ class Facts:
     advisory_locks: int
     tables: tuple[Table, ...]
     sequences: tuple[str, ...]
-    settings: str
-    in_place: str
+    settings: list[Any]
+    in_place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,8 @@ class Glance:
     marks: str
     tables: tuple[Table, ...]
     sequences: tuple[str, ...]
-    settings: str
-    in_place: str
+    settings: list[Any]
+    in_place: int
 
     def over(self, catalog: Facts) -> Facts:
         """Return the facts as they are when the catalog is as it was."""
@@ -156,9 +158,15 @@ class Layout:
     remembers: bool = True
 
     def glance(self) -> str:
-        """Return the statement that reads a glance; its parameter, $1, is the transaction to count from."""
-        parts = [f"({COUNTERS.format(oids=self.counted)})::text", *self._contents()]
-        return f"SELECT json_build_array({', '.join(parts)})".replace(SINCE, "$1::xid")
+        """Return the statement that reads a glance; its first parameter, $1, is the transaction to count from.
+
+        $2 is what the marks should be, or "". It fails with ``DivisionByZero`` where they are not.
+        """
+        parts = ", ".join(["marks", *self._contents()])
+        return f"""
+        SELECT json_build_array({parts}) FROM ({COUNTERS.format(oids=self.counted)}) counted
+        WHERE CASE $2 WHEN '' THEN true ELSE 1 / (marks = $2)::int = 1 END
+        """.replace(SINCE, "$1::xid")
 
     def facts(self) -> str:
         """Return the statement that reads the facts, with the same parameter."""
@@ -221,29 +229,29 @@ def next_transaction(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> int
     return int(found)
 
 
-def around(statement: Prepared) -> Task[tuple[list[Session], list[str]]]:
-    """Return who is connected to the database, and what is prepared in it; the statement is ``AROUND``."""
-    return _around((yield from statement()))
+def around_of(found: list[list[Any]]) -> tuple[list[Session], list[str]]:
+    """Return who ``AROUND`` found connected to the database, and what is prepared in it."""
+    sessions, prepared = found
+    return [Session(*session) for session in sessions], prepared
 
 
 def look(
-    first: Prepared, then: Prepared, since: int, *after: Prepared
-) -> Task[tuple[tuple[list[Session], list[str]], Glance, list[Any]]]:
-    """Return what ``around`` does, a glance taken after that, and what each ``after`` those finds; sent at once."""
-    asked = (then, *after)
-    about, *found = yield from together(first.connection, first.send, *(partial(one.send, since) for one in asked))
-    contents, *others = (one.value(result) for one, result in zip(asked, found, strict=True))
-    return _around(first.value(about)), _glance(contents), others
+    first: Prepared, then: Prepared, since: int, marks: str, deletion: Prepared | None
+) -> Task[tuple[Any, Glance, list[int]]]:
+    """Return what ``first`` finds, ``AROUND`` or ``HOW_MANY``, a glance after that, and how much is deleted after both.
+
+    All is sent at once. Raises ``DivisionByZero``, and deletes nothing, where the marks are others; "" for any.
+    """
+    sendings: list[Callable[[], None]] = [first.send, partial(then.send, since, marks)]
+    if deletion:
+        sendings.append(partial(deletion.send, since))
+    about, contents, *deleted = yield from together(first.connection, *sendings)
+    return first.value(about), _glance(then.value(contents)), deletion.value(*deleted) if deletion else []
 
 
 def glance(statement: Prepared, since: int) -> Task[Glance]:
     """Return what the glance's statement finds."""
-    return _glance((yield from statement(since)))
-
-
-def _around(found: list[list[Any]]) -> tuple[list[Session], list[str]]:
-    sessions, prepared = found
-    return [Session(*session) for session in sessions], prepared
+    return _glance((yield from statement(since, "")))
 
 
 def _glance(found: list[Any]) -> Glance:
@@ -252,8 +260,8 @@ def _glance(found: list[Any]) -> Glance:
 
 
 def _contents(
-    tables: list[list[int]], sequences: list[str], settings: str, in_place: str
-) -> tuple[tuple[Table, ...], tuple[str, ...], str, str]:
+    tables: list[list[int]], sequences: list[str], settings: list[Any], in_place: int
+) -> tuple[tuple[Table, ...], tuple[str, ...], list[Any], int]:
     return tuple(Table(*table) for table in tables), tuple(sequences), settings, in_place
 
 
@@ -263,31 +271,19 @@ def read(statement: Prepared, since: int) -> Task[Facts]:
     return Facts(Table(*catalog), locks, *_contents(*contents))
 
 
-def deletion(tables: Iterable[str]) -> str:
-    """Return the statement that deletes the rows written since, from all the tables at once.
+def deletion(tables: Iterable[str], most: int) -> str:
+    """Return the statement that deletes the rows written since, from all the tables at once, or none of over ``most``.
 
     It returns, as JSON, how many from each. Its parameter is as above.
     """
-    since = "(SELECT age($1::xid))"
+    names, written = list(tables), "age(xmin) <= (SELECT age($1::xid))"
+    counts = " + ".join(f"(SELECT count(*) FROM ONLY {name} WHERE {written})" for name in names)
     deletes = [
-        f"gone_{i} AS (DELETE FROM ONLY {name} WHERE age(xmin) <= {since} RETURNING 1)" for i, name in enumerate(tables)
+        f"gone_{i} AS (DELETE FROM ONLY {name} WHERE {written} AND (SELECT few FROM of_all) RETURNING 1)"
+        for i, name in enumerate(names)
     ]
-    counts = [f"(SELECT count(*) FROM gone_{i})" for i, _ in enumerate(deletes)]
-    return f"WITH {', '.join(deletes)} SELECT json_build_array({', '.join(counts)})"
-
-
-def caution(tables: Iterable[str], most: int) -> str:
-    """Return the statement that fails with ``DivisionByZero`` where a deletion is not to be tried.
-
-    That is where a trigger or a rule would act on it, or where it would take more than ``most`` rows. Its parameter is
-    as above.
-    """
-    since, names = "(SELECT age($1::xid))", list(tables)
-    oids = ", ".join(f"'{name.replace(chr(39), 2 * chr(39))}'::regclass" for name in names)
-    counts = " + ".join(f"(SELECT count(*) FROM ONLY {name} WHERE age(xmin) <= {since})" for name in names)
+    gone = [f"(SELECT count(*) FROM gone_{i})" for i, _ in enumerate(deletes)]
     return f"""
-    SELECT json_build_array(1 / (
-        NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid IN ({oids}) AND tgenabled IN ('A', 'R'))
-        AND NOT EXISTS (SELECT FROM pg_rewrite WHERE ev_class IN ({oids}) AND ev_enabled IN ('A', 'R'))
-        AND {counts} <= {most})::int)
+    WITH of_all AS MATERIALIZED (SELECT {counts} <= {most} AS few), {", ".join(deletes)}
+    SELECT json_build_array({", ".join(gone)})
     """

@@ -71,7 +71,7 @@ def blueprint(control: Control, layout: facts.Layout) -> Task[Blueprint]:
 
 def without_blueprint(why_not: str) -> Blueprint:
     """Return that of a template whose clones cannot be recycled, since nothing could be read in them."""
-    nothing = facts.Facts(facts.Table(0, 0), 0, (), (), "", "")
+    nothing = facts.Facts(facts.Table(0, 0), 0, (), (), [], 0)
     return Blueprint(facts.Layout((), "", (), frozenset(), ()), nothing, {}, why_not)
 
 
@@ -90,11 +90,12 @@ class Recycler:
         self._control, self._facts = control.connection, control.facts
         try:
             self._around = Prepared(self._control, "around", facts.AROUND)
+            self._how_many = Prepared(self._control, "how many", facts.HOW_MANY)
             self._glance = Prepared(self._control, "glance", original.layout.glance())
         except BaseException:
             self._control.close()
             raise
-        self._deletions: dict[tuple[str, ...], tuple[Prepared, Prepared]] = {}
+        self._deletions: dict[tuple[str, ...], Prepared] = {}
         self._likely: tuple[str, ...] = ()  # the tables that the last test which wrote anything wrote to
         self._counts = self._control.info.server_version >= VERSION_15  # before, counters arrived when they arrived
 
@@ -114,12 +115,12 @@ class Recycler:
         if self._renewals > RENEWALS_AT_MOST:
             return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
         try:
-            left, seen, deleted = yield from self._after_all_left(ours)
+            left, seen, deleted = yield from self._after_all_left(ours, thorough=thorough)
             if left := left or (yield from self._traces(seen, thorough=thorough)):
                 return left
             return (yield from self._reset(seen, deleted))
         except psycopg.errors.LockNotAvailable:
-            return self._still_here(ours, *(yield from facts.around(self._around))) or ["a lock on a table"]
+            return self._still_here(ours, (yield from self._around())) or ["a lock on a table"]
         except psycopg.Error as error:
             return [f"nothing to be sure about: {type(error).__name__}"]
 
@@ -131,27 +132,33 @@ class Recycler:
         after = yield from facts.read(self._facts, self._since)
         return traces.of_facts(self._original.facts, after, self._original.layout)
 
-    def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[list[str], facts.Glance, Deleted]]:
+    def _after_all_left(self, ours: frozenset[int], *, thorough: bool) -> Task[tuple[list[str], facts.Glance, Deleted]]:
         """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked.
 
-        What was written to the tables that are likely to be dirty is deleted after the glance, in the same message. If
-        anything that is found speaks against that, the database is dropped anyway.
+        What was written to the tables that are likely to be dirty is deleted after the glance, in the same message,
+        unless something may have changed the catalogs, where the tables would have triggers that fire for everybody. If
+        anything that is found speaks against handing on, the database is dropped anyway.
         """
-        deadline, likely = time.monotonic() + LEAVING_S, self._likely
+        deadline = time.monotonic() + LEAVING_S
+        likely = self._likely if self._marks and self._counts and not thorough else ()
+        asked = self._around if self._rest() else self._how_many  # the data API stays
         while True:
-            after = self._deletion(likely) if likely else ()
+            deletion, marks = (self._deletion(likely), self._marks or "") if likely else (None, "")
             try:
-                about, seen, found = yield from facts.look(self._around, self._glance, self._since, *after)
+                about, seen, deleted = yield from facts.look(asked, self._glance, self._since, marks, deletion)
             except psycopg.errors.DivisionByZero:
-                likely = ()  # and what speaks against it will be said
+                likely = ()
                 continue
-            left = self._still_here(ours, *about)
+            if asked is self._how_many and about != len(ours) + 1:
+                asked = self._around
+                continue
+            left = [] if asked is self._how_many else self._still_here(ours, about)
             if not left or time.monotonic() > deadline:
-                return left, seen, dict(zip(likely, found[-1] if found else (), strict=True))
+                return left, seen, dict(zip(likely, deleted, strict=True))
             yield Until(at=time.monotonic() + 0.001)
 
-    def _still_here(self, ours: frozenset[int], found: list[facts.Session], prepared: list[str]) -> list[str]:
-        return traces.of_sessions(found, prepared, ours=ours, rest=self._rest())
+    def _still_here(self, ours: frozenset[int], about: list[list[Any]]) -> list[str]:
+        return traces.of_sessions(*facts.around_of(about), ours=ours, rest=self._rest())
 
     def _traces(self, seen: facts.Glance, *, thorough: bool) -> Task[list[str]]:
         before, layout = self._original.facts, self._original.layout
@@ -173,8 +180,7 @@ class Recycler:
                     self._put_back(name)
         written = {name: count for name, count, gone in dirty if not gone}
         if left := tuple(name for name in written if name not in deleted):
-            _, deletion = self._deletion(left)
-            counts = yield from deletion(self._since)
+            counts = yield from self._deletion(left)(self._since)
             deleted |= dict(zip(left, counts, strict=True))
         if any(deleted[name] != count for name, count in written.items()):
             raise psycopg.DataError(f"{deleted} rows deleted, of {written}")
@@ -183,14 +189,10 @@ class Recycler:
         self._likely = tuple(written) or self._likely
         return []
 
-    def _deletion(self, tables: tuple[str, ...]) -> tuple[Prepared, Prepared]:
-        """Return what fails where nothing is to be deleted, and the deletion."""
+    def _deletion(self, tables: tuple[str, ...]) -> Prepared:
         if tables not in self._deletions:
-            number = len(self._deletions)
-            self._deletions[tables] = (
-                Prepared(self._control, f"caution {number}", facts.caution(tables, DELETED_AT_MOST)),
-                Prepared(self._control, f"deletion {number}", facts.deletion(tables)),
-            )
+            statement = facts.deletion(tables, DELETED_AT_MOST)
+            self._deletions[tables] = Prepared(self._control, f"deletion {len(self._deletions)}", statement)
         return self._deletions[tables]
 
     def _put_back(self, name: str) -> None:

@@ -62,18 +62,17 @@ UNDO_NEW = {
     "replication origin": "SELECT pg_replication_origin_drop({})",
 }
 
-# How many rows each of those catalogs has and which transaction wrote the latest: a change of any of them changes this.
+# How many rows those catalogs have in all, and which transaction wrote the latest: a change of any changes this.
 CATALOGS = (
     *("pg_authid", "pg_auth_members", "pg_database", "pg_db_role_setting", "pg_parameter_acl", "pg_replication_origin"),
     *("pg_shdescription", "pg_tablespace"),
 )
 NEVER = 2_147_483_647  # the age of what initdb wrote, however many transactions have passed
-LATEST = f"min(age(xmin)) FILTER (WHERE age(xmin) < {NEVER}) - age($1::xid)"
 MARKS = f"""
-SELECT json_agg(mark) FROM (
-    {" UNION ALL ".join(f"SELECT json_build_array(count(*), {LATEST}) AS mark FROM {name}" for name in CATALOGS)}
-    UNION ALL SELECT json_build_array(
-        (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))) each
+SELECT json_build_array(
+    count(*), min(age(xmin)) FILTER (WHERE age(xmin) < {NEVER}) - age($1::xid),
+    (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))
+FROM ({" UNION ALL ".join(f"SELECT xmin FROM {name}" for name in CATALOGS)}) written
 """
 
 State = dict[str, dict[str, str]]

@@ -39,7 +39,8 @@ def answers(connection: PGconn) -> Task[list[PGresult]]:
     while connection.flush():
         yield Until(at=time.monotonic() + POLL_S)
     while True:
-        yield from _arrived(connection)
+        if connection.is_busy():
+            yield from _arrived(connection)
         if (result := connection.get_result()) is None:
             break
         found.append(result)
@@ -89,7 +90,8 @@ def together(connection: PGconn, *sendings: Callable[[], None]) -> Task[list[PGr
 def _next_result(connection: PGconn) -> Task[PGresult]:
     """Return the next result of a pipeline, over the gaps between statements."""
     while True:
-        yield from _arrived(connection)
+        if connection.is_busy():
+            yield from _arrived(connection)
         if result := connection.get_result():
             return result
         if connection.status == ConnStatus.BAD:
@@ -127,12 +129,12 @@ class Prepared:
         if result.status != ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(result)
 
-    def __call__(self, *parameters: int) -> Task[Any]:
+    def __call__(self, *parameters: int | str) -> Task[Any]:
         """Return what it finds; the one parameter that most have is the transaction to count from."""
         self.send(*parameters)
         return self.value(*(yield from answers(self.connection)))
 
-    def send(self, *parameters: int) -> None:
+    def send(self, *parameters: int | str) -> None:
         """Send it, for ``together``."""
         self.connection.send_query_prepared(self._name, [str(parameter).encode() for parameter in parameters])
 
