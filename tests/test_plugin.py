@@ -72,6 +72,50 @@ def test_rows(database, number):
 def test_more(database, number):
     database.rows("CREATE TABLE mine ()")
 """
+CHANGES_THE_SERVER = """
+import psycopg
+import pytest
+
+def test_role(database):
+    database.rows("CREATE ROLE mine")
+
+def test_of_the_server(postgres):
+    with psycopg.connect(**postgres.admin, dbname="postgres") as connection:
+        assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'mine'").fetchall() == []
+
+def test_comment(database):
+    database.rows("COMMENT ON DATABASE template1 IS 'mine'")
+
+@pytest.fixture
+def ending(database):
+    yield
+    assert not "its own"
+
+def test_ending(database, ending):
+    database.rows("COMMENT ON DATABASE postgres IS 'mine'")
+
+def test_last(database):
+    database.rows("COMMENT ON DATABASE template0 IS 'mine'")
+"""
+STARTS_NOTHING = """
+import pytest
+from session_fix import stack
+
+started, start = [], stack.start
+
+def counted(*arguments, **options):
+    started.append(arguments)
+    return start(*arguments, **options)
+
+stack.start = counted
+
+@pytest.mark.parametrize("number", range(3))
+def test_one(database, number):
+    pass
+
+def test_count():
+    assert len(started) == 1
+"""
 SAYS_ITS_SERVER = """
 import os
 from pathlib import Path
@@ -265,3 +309,26 @@ def test_a_data_api_that_does_not_show_the_tables_ends_the_run(run, theirs):
     said = done.stdout + done.stderr
     assert done.returncode == 3, said
     assert said.count("does not show our tables") == 1
+
+
+def test_who_changes_the_server_is_told_so_and_nobody_else_sees_it(run):
+    """It is asked when the test has ended, and by the time pytest has the answer, the next one must not have begun."""
+    done = run(CHANGES_THE_SERVER)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "5 passed, 3 errors" in done.stdout
+    first, second, last = done.stdout.split("ERROR at teardown of ")[1:]
+    for test, whose, which in (
+        ("comment", first, "template1"),
+        ("ending", second, "postgres"),
+        ("last", last, "template0"),
+    ):
+        assert whose.startswith(f"test_{test} ")
+        assert f"the database {which} changed. Undo it in that test" in whose
+    assert "its own" in second
+
+
+def test_a_server_that_cannot_be_had_is_asked_for_once(run):
+    """A worker goes on with its other tests, and each would wait for it anew."""
+    at = {"SESSION_FIX_DSN": REFUSED, "PYTEST_XDIST_TESTRUNUID": "of these workers"}
+    done = run(STARTS_NOTHING, "--session-fix-postgres", "external", **at)
+    assert "1 passed, 3 errors" in done.stdout, done.stdout + done.stderr

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from session_fix import guard, settings
@@ -95,12 +96,14 @@ def expected(request: pytest.FixtureRequest, variant: str) -> Any:
     return marker.kwargs.get(variant, marker.kwargs["otherwise"])
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note a checklist line's result; show a failed test's record and what its services printed."""
     report = yield
+    if report.when == "teardown" and (stack := item.config.stash.get(STACK, None)):
+        report = _settled(stack, item, call, report)
     if report.when == "call" and (marker := item.get_closest_marker("session_fix")):
         parameters = getattr(item, "callspec", None)
         if parameters and "variant" in parameters.params:
@@ -109,6 +112,24 @@ def pytest_runtest_makereport(
         report.sections.extend(_what_happened(item))
         if report.when != "teardown":  # when the database has gone
             report.sections.extend(_kept(item))
+    return report
+
+
+def _settled(
+    stack: Stack, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> pytest.TestReport:
+    """Return the report of a test's end, once it is known what the test did to the server.
+
+    That is asked at the end of its database, and answered while pytest tears down what else there is.
+    """
+    try:
+        stack.settle()
+    except (SessionFixError, psycopg.Error) as error:
+        if call.excinfo:
+            report.sections.append(("session-fix: the server", str(error)))
+        else:
+            call.excinfo = pytest.ExceptionInfo.from_exception(error)
+            return pytest.TestReport.from_item_and_call(item, call)
     return report
 
 

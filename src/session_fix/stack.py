@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import threading
@@ -51,8 +52,8 @@ class Stack:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with self._cleanup:
-            self.private.close()
+        with self._cleanup, contextlib.closing(self.private):
+            self.settle()
 
     @property
     def rest(self) -> Rest:
@@ -99,7 +100,9 @@ class Stack:
         """Return the name of the one database that an external data API serves."""
         return self._settings.supabase_database if self._settings.rest == "external" else None
 
-    def lend(self, isolation: str | None = None, state: State | None = None) -> AbstractContextManager[Database]:
+    def lend(
+        self, isolation: str | None = None, state: State | None = None, *, settle: bool = True
+    ) -> AbstractContextManager[Database]:
         """Return a context manager of a private database that is ready already, see ``PrivateDatabases.lend``.
 
         ``isolation`` is by default the run's.
@@ -109,7 +112,11 @@ class Stack:
         if self._settings.rest == "external":
             return self.database(state)
         isolation = (isolation or self._settings.isolation) if self._settings.rest == "lite" else CLONE
-        return self.private.lend(isolation, state, progress=self._progress)
+        return self.private.lend(isolation, state, progress=self._progress, settle=settle)
+
+    def settle(self) -> None:
+        """Finish what a test left to do that had a database with ``settle=False``; raises what it has to answer for."""
+        self.private.settle()
 
     def endpoint(self, database: Database) -> Endpoint:
         """Return where the data API of a database is."""

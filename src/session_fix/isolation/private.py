@@ -66,9 +66,10 @@ class PrivateDatabases:
         self._tasks = Tasks()
         self._lines: tuple[Line, ...] = ()  # one to make databases, one to drop them
         self._unnoticed: list[str] = []
+        self._returned: list[tuple[Pool[Lent], Lent]] = []  # and not yet settled
 
     def close(self) -> None:
-        """Wait for what is under way, and let go of what is ready.
+        """Wait for what is under way, and let go of what is ready; what came back has been settled.
 
         Raises ``UnnoticedTracesError`` when a test left something that escaped us, or what else went wrong, once
         everything is let go of.
@@ -94,12 +95,16 @@ class PrivateDatabases:
             )
 
     @contextmanager
-    def lend(self, isolation: str, state: State | None = None, *, progress: Progress = SILENT) -> Iterator[Database]:
+    def lend(
+        self, isolation: str, state: State | None = None, *, progress: Progress = SILENT, settle: bool = True
+    ) -> Iterator[Database]:
         """Yield a private database that nobody else uses; afterwards it is emptied or dropped.
 
         ``isolation`` is ``recycle`` or ``clone``; without a superuser's rights nothing can be proved: all are clones.
-        Raises ``ServerChangedError`` when the test changed the server and that cannot be put back.
+        ``settle=False``: whoever lends calls ``settle`` before anything else happens to the server, and has something
+        to do until PostgreSQL has answered. Raises what that raises.
         """
+        self.settle()
         pool, threads = self._pool(isolation, state, progress), set(threading.enumerate())
         lent = pool.take()
         try:
@@ -113,13 +118,25 @@ class PrivateDatabases:
                     lent.washing = begun(sessions.washed(lent.session, plans=layout.remembers))
             if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
                 lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
-            if self._watch and (traces := self._watch.traces(self._tasks)):  # before another test gets to see them
-                self.ended[f"dropped: {traces[0]}"] += 1
-                self._drop(lent)
-                self._tasks.finish()  # a role can go only once the database has
-                self._watch.mend()
-            else:
-                pool.give_back(lent)
+            self._returned.append((pool, lent))
+            if settle:
+                self.settle()
+
+    def settle(self) -> None:
+        """Give back the database that came back last, if any, once its test is known to have left the server alone.
+
+        Raises ``ServerChangedError`` when it did not, and that cannot be put back.
+        """
+        if not self._returned:
+            return
+        pool, lent = self._returned.pop()
+        if self._watch and (traces := self._watch.traces(self._tasks)):  # before another test gets to see them
+            self.ended[f"dropped: {traces[0]}"] += 1
+            self._drop(lent)
+            self._tasks.finish()  # a role can go only once the database has
+            self._watch.mend()
+        else:
+            pool.give_back(lent)
 
     def _pool(self, isolation: str, state: State | None, progress: Progress) -> Pool[Lent]:
         if state not in self._templates:
