@@ -43,7 +43,7 @@ class Sizes:
     """How much is measured."""
 
     rounds: int = 3
-    more_rounds: int = 9  # of what takes a second
+    more_rounds: int = 9  # of what takes seconds
     tests: int = 200
     tests_on_disk: int = 50
     tests_with_a_container: int = 3

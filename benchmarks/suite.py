@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from benchmarks.figures import Row
 from benchmarks.per_test import CLONED, RECYCLED, ours
-from benchmarks.runs import Contender, FailedError, Key, Sizes, interleave, rows, run_pytest
+from benchmarks.runs import Contender, FailedError, Key, Sizes, interleave, rows, run_pytest, together
 
 NAME = "suite"
 EMPTY, IDLE, PLAIN, WAITING = "empty tests", "no database: a body", "two inserts", "two inserts and a body"
@@ -34,14 +34,20 @@ def _parallel(one: Contender) -> Contender:
 
 
 CONTENDERS = [both for one in BASE for both in (replace(one, setting=SERIAL), _parallel(one))]
+QUICK = [one for one in CONTENDERS if not one.name.startswith(CLONED)]
 
 
 def measure(sizes: Sizes) -> list[Row]:
     """Return a row for each kind of run, and the net ones."""
     measures = {one.key: lambda one=one: run_pytest(one, tests=sizes.tests).wall_ms for one in CONTENDERS}
-    found = interleave(measures, sizes.rounds)
-    net = {(one.name, NET): _net(one.name, found) for one in BASE if one.name != EMPTY}
-    return rows(NAME, found | net, list)
+    found = _with_net(interleave(measures, sizes.rounds))
+    again = _with_net(interleave({one.key: measures[one.key] for one in QUICK}, sizes.more_rounds))
+    return rows(NAME, found | {key: together(found[key], again[key]) for key in again}, list)
+
+
+def _with_net(found: dict[Key, list[float] | FailedError]) -> dict[Key, list[float] | FailedError]:
+    names = dict.fromkeys(name for name, _ in found if name != EMPTY)
+    return found | {(name, NET): _net(name, found) for name in names}
 
 
 def _net(name: str, found: Mapping[Key, list[float] | FailedError]) -> list[float] | FailedError:

@@ -7,22 +7,31 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 QUIET_FOR_S = 2.0  # what takes less is not worth a line in a log
 
 
-@dataclass(slots=True)
+@dataclass
 class Progress:
     """Names the steps under way, and remembers how long each took. Steps may run at the same time."""
 
-    console: Console = field(default_factory=lambda: Console(stderr=True))
     quiet: bool = False
     timings: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     _running: dict[object, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard error, made by the first who has something to say: most runs of pytest have not."""
+        from rich.console import Console  # noqa: PLC0415  a twentieth of what pytest takes to start
+
+        return Console(stderr=True)
 
     @contextmanager
     def step(self, doing: str) -> Iterator[Callable[[int, int | None], None]]:
@@ -38,10 +47,8 @@ class Progress:
         with self._lock:
             self._running[key] = doing
         late = None
-        if not self.quiet and not self.console.is_terminal:
-            late = threading.Timer(
-                QUIET_FOR_S, self.console.print, [f"{doing} ..."], {"soft_wrap": True, "highlight": False}
-            )
+        if not self.quiet:
+            late = threading.Timer(QUIET_FOR_S, self._say, [f"{doing} ..."])
             late.daemon = True
             late.start()
         try:
@@ -52,6 +59,10 @@ class Progress:
             with self._lock:
                 del self._running[key]
                 self.timings[doing] = self.timings.get(doing, 0.0) + time.monotonic() - began
+
+    def _say(self, line: str) -> None:
+        if not self.console.is_terminal:
+            self.console.print(line, soft_wrap=True, highlight=False)
 
     @contextmanager
     def live(self) -> Iterator[None]:

@@ -66,7 +66,7 @@ class PrivateDatabases:
         self._tasks = Tasks()
         self._lines: tuple[Line, ...] = ()  # one to make databases, one to drop them
         self._unnoticed: list[str] = []
-        self._returned: list[tuple[Pool[Lent], Lent]] = []  # and not yet settled
+        self._returned: tuple[Pool[Lent], Lent] | None = None  # and not yet settled
 
     def close(self) -> None:
         """Wait for what is under way, and let go of what is ready; what came back has been settled.
@@ -110,6 +110,7 @@ class PrivateDatabases:
         try:
             yield lent.database
         finally:
+            self.settle()  # another, lent meanwhile
             lent.session = lent.database.session()
             if self._watch:
                 self._watch.ask()
@@ -118,7 +119,7 @@ class PrivateDatabases:
                     lent.washing = begun(sessions.washed(lent.session, plans=layout.remembers))
             if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
                 lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
-            self._returned.append((pool, lent))
+            self._returned = (pool, lent)
             if settle:
                 self.settle()
 
@@ -129,7 +130,7 @@ class PrivateDatabases:
         """
         if not self._returned:
             return
-        pool, lent = self._returned.pop()
+        (pool, lent), self._returned = self._returned, None
         if self._watch and (traces := self._watch.traces(self._tasks)):  # before another test gets to see them
             self.ended[f"dropped: {traces[0]}"] += 1
             self._drop(lent)
