@@ -94,6 +94,14 @@ def ending(database):
 def test_ending(database, ending):
     database.rows("COMMENT ON DATABASE postgres IS 'mine'")
 
+@pytest.fixture
+def skipping(database):
+    yield
+    pytest.skip("no more")
+
+def test_skipping(database, skipping):
+    database.rows("GRANT CREATE ON TABLESPACE pg_default TO anon")
+
 def test_last(database):
     database.rows("COMMENT ON DATABASE template0 IS 'mine'")
 """
@@ -315,8 +323,8 @@ def test_who_changes_the_server_is_told_so_and_nobody_else_sees_it(run):
     """It is asked when the test has ended, and by the time pytest has the answer, the next one must not have begun."""
     done = run(CHANGES_THE_SERVER)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "5 passed, 3 errors" in done.stdout
-    first, second, last = done.stdout.split("ERROR at teardown of ")[1:]
+    assert "6 passed, 4 errors" in done.stdout
+    first, second, third, last = done.stdout.split("ERROR at teardown of ")[1:]
     for test, whose, which in (
         ("comment", first, "template1"),
         ("ending", second, "postgres"),
@@ -325,6 +333,7 @@ def test_who_changes_the_server_is_told_so_and_nobody_else_sees_it(run):
         assert whose.startswith(f"test_{test} ")
         assert f"the database {which} changed. Undo it in that test" in whose
     assert "its own" in second
+    assert "the tablespace pg_default changed" in third
 
 
 def test_a_server_that_cannot_be_had_is_asked_for_once(run):

@@ -102,7 +102,7 @@ def pytest_runtest_makereport(
     """Note a checklist line's result; show a failed test's record and what its services printed."""
     report = yield
     if report.when == "teardown" and (stack := item.config.stash.get(STACK, None)):
-        report = _settled(stack, item, call, report)
+        _settle(stack, item, call, report)
     if report.when == "call" and (marker := item.get_closest_marker("session_fix")):
         parameters = getattr(item, "callspec", None)
         if parameters and "variant" in parameters.params:
@@ -114,22 +114,20 @@ def pytest_runtest_makereport(
     return report
 
 
-def _settled(
-    stack: Stack, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
-) -> pytest.TestReport:
-    """Return the report of a test's end, once it is known what the test did to the server.
+def _settle(stack: Stack, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Make the report of a test's end one of an error if the test did to the server what cannot be put back.
 
     That is asked at the end of its database, and answered while pytest tears down what else there is.
     """
     try:
         stack.settle()
-    except Exception as error:  # noqa: BLE001  whatever it is, it belongs into this test's report
-        if call.excinfo:
+    except Exception as error:  # noqa: BLE001  whatever it is, it belongs in this test's report
+        if report.failed:
             report.sections.append(("session-fix: the server", str(error)))
-        else:
-            call.excinfo = pytest.ExceptionInfo.from_exception(error)
-            return pytest.TestReport.from_item_and_call(item, call)
-    return report
+            return
+        call.excinfo = pytest.ExceptionInfo.from_exception(error)
+        failed = pytest.TestReport.from_item_and_call(item, call)
+        report.outcome, report.longrepr = failed.outcome, failed.longrepr  # others may have added to the report
 
 
 def _kept(item: pytest.Item) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from types import TracebackType
 
 import pytest
 
@@ -17,7 +18,7 @@ from session_fix.stack import Stack
 from session_fix.states import State
 
 RUN_OF_WORKERS = "PYTEST_XDIST_TESTRUNUID"
-FAILURE = pytest.StashKey[BaseException]()  # why the stack of this process could not be started
+FAILURE = pytest.StashKey[tuple[BaseException, TracebackType | None]]()  # why there is no stack in this process
 
 
 def started(session: pytest.Session) -> Stack:
@@ -29,7 +30,8 @@ def started(session: pytest.Session) -> Stack:
     if running := config.stash.get(STACK, None):
         return running
     if failure := config.stash.get(FAILURE, None):
-        raise failure
+        error, traceback = failure
+        raise error.with_traceback(traceback)
     run_of_workers = os.environ.get(RUN_OF_WORKERS)
     share = hashlib.sha256(run_of_workers.encode()).hexdigest()[:8] if run_of_workers else None
     settings = settings_of(config)
@@ -41,8 +43,8 @@ def started(session: pytest.Session) -> Stack:
                     stack.start(settings, stack.new_keys(settings), states=states, progress=Progress(), share=share)
                 )
             session.addfinalizer(starting.pop_all().close)
-    except BaseException as error:
-        config.stash[FAILURE] = error
+    except (Exception, pytest.fail.Exception, pytest.exit.Exception) as error:
+        config.stash[FAILURE] = (error, error.__traceback__)
         raise
     config.stash[STACK] = running
     return running

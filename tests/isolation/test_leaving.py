@@ -12,7 +12,7 @@ ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sessio
 OPEN = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'leaver'"
 
 
-@pytest.fixture(params=["AROUND", "HOW_MANY"])
+@pytest.fixture(params=["AROUND", "ALONE"])
 def slow_look(monkeypatch, request):
     """As long as somebody holds an advisory lock, look who is connected three seconds after the statement began."""
     asleep = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711) AND pg_sleep(3) IS NOT NULL"

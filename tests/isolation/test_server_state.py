@@ -139,6 +139,22 @@ def test_a_change_on_a_connection_that_stays_open_is_seen(private, server, datab
             assert server() == before
 
 
+def test_a_change_that_began_before_the_last_look_is_seen(private, server, databases):
+    """A transaction that is older than what was seen then may end later."""
+    with private.lend("recycle"), psycopg.connect(**databases.params("postgres")) as connection:
+        before = server()
+        connection.execute("ALTER ROLE anon CREATEDB")
+        databases.drop(databases.clone())
+        for _ in range(2):
+            databases.clone()
+            with private.lend("recycle"):
+                pass
+        with private.lend("recycle"):
+            connection.commit()
+        with private.lend("recycle"):
+            assert server() == before
+
+
 def test_settings_of_the_servers_owner_stay(private, server, databases, statements, monkeypatch):
     """On somebody's server nothing is reset: what a test changed there is said, and is for its author to undo."""
     for query in ("ALTER SYSTEM SET work_mem = '3MB'", "ALTER ROLE anon SET statement_timeout = '3s'"):

@@ -85,10 +85,12 @@ SELECT json_build_array(datdba, datistemplate, datallowconn, datconnlimit, datta
 FROM pg_database d WHERE datname = current_database()
 """
 # Either is a statement of its own, before all others: whoever leaves while it runs wrote what only a later snapshot
-# shows. Where as many are connected as should be, who they are need not be asked, which takes four times as long.
+# shows. The second fails with DivisionByZero unless as many are connected as $1 says, ourselves included, and nothing
+# is prepared; who they are need not be asked then, which takes four times as long.
 AROUND = f"SELECT json_build_array(({SESSIONS}), ({PREPARED}))"
-HOW_MANY = """
-SELECT to_json(pg_stat_get_db_numbackends(d.oid) + (SELECT count(*) FROM pg_prepared_xact() WHERE dbid = d.oid))
+ALONE = """
+SELECT to_json(1 / (pg_stat_get_db_numbackends(d.oid) = $1::int
+    AND NOT EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = d.oid))::int)
 FROM pg_database d WHERE datname = current_database()
 """
 NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text"
@@ -236,13 +238,17 @@ def around_of(found: list[list[Any]]) -> tuple[list[Session], list[str]]:
 
 
 def look(
-    first: Prepared, then: Prepared, since: int, marks: str, deletion: Prepared | None
+    first: Prepared, number: int | None, then: Prepared, since: int, marks: str, deletion: Prepared | None
 ) -> Task[tuple[Any, Glance, list[int]]]:
-    """Return what ``first`` finds, ``AROUND`` or ``HOW_MANY``, a glance after that, and how much is deleted after both.
+    """Return what ``first`` finds, ``AROUND`` or ``ALONE``, a glance after that, and how much is deleted after both.
 
-    All is sent at once. Raises ``DivisionByZero``, and deletes nothing, where the marks are others; "" for any.
+    All is sent at once. Raises ``DivisionByZero``, and deletes nothing, where not ``number`` are connected (None for
+    any) or the marks are others ("" for any).
     """
-    sendings: list[Callable[[], None]] = [first.send, partial(then.send, since, marks)]
+    sendings: list[Callable[[], None]] = [
+        partial(first.send, *(() if number is None else (number,))),
+        partial(then.send, since, marks),
+    ]
     if deletion:
         sendings.append(partial(deletion.send, since))
     about, contents, *deleted = yield from together(first.connection, *sendings)
@@ -272,9 +278,10 @@ def read(statement: Prepared, since: int) -> Task[Facts]:
 
 
 def deletion(tables: Iterable[str], most: int) -> str:
-    """Return the statement that deletes the rows written since, from all the tables at once, or none of over ``most``.
+    """Return the statement that deletes the rows written since, from all the tables at once.
 
-    It returns, as JSON, how many from each. Its parameter is as above.
+    Where there are more than ``most`` in all, it deletes none. It returns, as JSON, how many from each; its parameter,
+    $1, is the transaction to count from.
     """
     names, written = list(tables), "age(xmin) <= (SELECT age($1::xid))"
     counts = " + ".join(f"(SELECT count(*) FROM ONLY {name} WHERE {written})" for name in names)

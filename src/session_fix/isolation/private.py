@@ -69,7 +69,7 @@ class PrivateDatabases:
         self._returned: tuple[Pool[Lent], Lent] | None = None  # and not yet settled
 
     def close(self) -> None:
-        """Wait for what is under way, and let go of what is ready; what came back has been settled.
+        """Wait for what is under way, and let go of what is ready; what came back must have been settled.
 
         Raises ``UnnoticedTracesError`` when a test left something that escaped us, or what else went wrong, once
         everything is let go of.
@@ -101,8 +101,8 @@ class PrivateDatabases:
         """Yield a private database that nobody else uses; afterwards it is emptied or dropped.
 
         ``isolation`` is ``recycle`` or ``clone``; without a superuser's rights nothing can be proved: all are clones.
-        ``settle=False``: whoever lends calls ``settle`` before anything else happens to the server, and has something
-        to do until PostgreSQL has answered. Raises what that raises.
+        ``settle=False``: whoever lends calls ``settle`` before the next test begins, and has something to do until
+        PostgreSQL has answered. Raises what that raises.
         """
         self.settle()
         pool, threads = self._pool(isolation, state, progress), set(threading.enumerate())
@@ -110,18 +110,24 @@ class PrivateDatabases:
         try:
             yield lent.database
         finally:
-            self.settle()  # another, lent meanwhile
-            lent.session = lent.database.session()
-            if self._watch:
-                self._watch.ask()
-                if lent.session and isolation != CLONE:
-                    layout = self._blueprints[lent.database.template].layout
-                    lent.washing = begun(sessions.washed(lent.session, plans=layout.remembers))
-            if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
-                lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
-            self._returned = (pool, lent)
-            if settle:
-                self.settle()
+            try:
+                self.settle()  # another, lent meanwhile
+            finally:
+                self._came_back(lent, pool, threads, recycled=isolation != CLONE)
+                if settle:
+                    self.settle()
+
+    def _came_back(self, lent: Lent, pool: Pool[Lent], threads: set[threading.Thread], *, recycled: bool) -> None:
+        """Ask what the test left; what there is to know at once is noted."""
+        lent.session = lent.database.session()
+        if self._watch:
+            self._watch.ask()
+            if lent.session and recycled:
+                layout = self._blueprints[lent.database.template].layout
+                lent.washing = begun(sessions.washed(lent.session, plans=layout.remembers))
+        if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
+            lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
+        self._returned = (pool, lent)
 
     def settle(self) -> None:
         """Give back the database that came back last, if any, once its test is known to have left the server alone.

@@ -90,7 +90,7 @@ class Recycler:
         self._control, self._facts = control.connection, control.facts
         try:
             self._around = Prepared(self._control, "around", facts.AROUND)
-            self._how_many = Prepared(self._control, "how many", facts.HOW_MANY)
+            self._alone = Prepared(self._control, "alone", facts.ALONE)
             self._glance = Prepared(self._control, "glance", original.layout.glance())
         except BaseException:
             self._control.close()
@@ -115,7 +115,7 @@ class Recycler:
         if self._renewals > RENEWALS_AT_MOST:
             return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
         try:
-            left, seen, deleted = yield from self._after_all_left(ours, thorough=thorough)
+            left, seen, deleted = yield from self._after_all_left(ours)
             if left := left or (yield from self._traces(seen, thorough=thorough)):
                 return left
             return (yield from self._reset(seen, deleted))
@@ -132,27 +132,25 @@ class Recycler:
         after = yield from facts.read(self._facts, self._since)
         return traces.of_facts(self._original.facts, after, self._original.layout)
 
-    def _after_all_left(self, ours: frozenset[int], *, thorough: bool) -> Task[tuple[list[str], facts.Glance, Deleted]]:
+    def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[list[str], facts.Glance, Deleted]]:
         """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked.
 
-        What was written to the tables that are likely to be dirty is deleted after the glance, in the same message,
-        unless something may have changed the catalogs, where the tables would have triggers that fire for everybody. If
-        anything that is found speaks against handing on, the database is dropped anyway.
+        What was written to the tables that are likely to be dirty is deleted after the glance, in the same message, if
+        only ours are connected and the catalogs unchanged: else a trigger of the test's might act on that. If anything
+        that is found speaks against handing on, the database is dropped anyway.
         """
         deadline = time.monotonic() + LEAVING_S
-        likely = self._likely if self._marks and self._counts and not thorough else ()
-        asked = self._around if self._rest() else self._how_many  # the data API stays
+        alone = not self._rest()  # the data API stays
+        likely = self._likely if alone and self._counts and self._marks else ()
         while True:
+            asked, number = (self._alone, len(ours) + 1) if alone else (self._around, None)
             deletion, marks = (self._deletion(likely), self._marks or "") if likely else (None, "")
             try:
-                about, seen, deleted = yield from facts.look(asked, self._glance, self._since, marks, deletion)
+                about, seen, deleted = yield from facts.look(asked, number, self._glance, self._since, marks, deletion)
             except psycopg.errors.DivisionByZero:
-                likely = ()
+                alone, likely = False, ()
                 continue
-            if asked is self._how_many and about != len(ours) + 1:
-                asked = self._around
-                continue
-            left = [] if asked is self._how_many else self._still_here(ours, about)
+            left = [] if alone else self._still_here(ours, about)
             if not left or time.monotonic() > deadline:
                 return left, seen, dict(zip(likely, deleted, strict=True))
             yield Until(at=time.monotonic() + 0.001)

@@ -16,7 +16,6 @@ from psycopg import sql
 
 from session_fix.databases import Database, Databases
 from session_fix.errors import ServerChangedError
-from session_fix.isolation import facts
 from session_fix.isolation.tasks import Prepared, Task, Tasks, begun
 from session_fix.leftovers import DATABASE_NAME, OURS, ROLE_NAME, RUN
 from session_fix.roles import API_ROLES
@@ -62,15 +61,15 @@ UNDO_NEW = {
     "replication origin": "SELECT pg_replication_origin_drop({})",
 }
 
-# How many rows those catalogs have in all, and which transaction wrote the latest: a change of any changes this.
+# How many rows those catalogs have in all, and the sum of the transactions that wrote them: a change of any changes
+# this, also by a transaction that began before the last look and ended after it.
 CATALOGS = (
     *("pg_authid", "pg_auth_members", "pg_database", "pg_db_role_setting", "pg_parameter_acl", "pg_replication_origin"),
     *("pg_shdescription", "pg_tablespace"),
 )
-NEVER = 2_147_483_647  # the age of what initdb wrote, however many transactions have passed
 MARKS = f"""
 SELECT json_build_array(
-    count(*), min(age(xmin)) FILTER (WHERE age(xmin) < {NEVER}) - age($1::xid),
+    count(*), sum(xmin::text::int8),
     (SELECT count(*) FROM pg_get_replication_slots()), md5(pg_read_file('postgresql.auto.conf')))
 FROM ({" UNION ALL ".join(f"SELECT xmin FROM {name}" for name in CATALOGS)}) written
 """
@@ -84,7 +83,6 @@ class ServerWatch:
     def __init__(self, databases: Databases, *, alone: bool) -> None:
         self._databases = databases
         self._alone = alone
-        self._since = facts.next_transaction(databases.execute)
         self._connection = databases.maintenance()
         self._marks = Prepared(self._connection, "marks", MARKS)
         self._asked: Task[Any] | None = None
@@ -102,11 +100,11 @@ class ServerWatch:
 
     def ask(self) -> None:
         """Ask now for what ``traces`` is about to return; meanwhile, something else can be done."""
-        self._asked = begun(self._marks(self._since))
+        self._asked = begun(self._marks())
 
     def traces(self, tasks: Tasks) -> list[str]:
-        """Return what is not as it was when that was asked for, in words; meanwhile, ``tasks`` go on."""
-        asked, self._asked = self._asked or self._marks(self._since), None
+        """Return what is not as it was, in words, if there was a change by the time of ``ask``; ``tasks`` go on."""
+        asked, self._asked = self._asked or self._marks(), None
         if (marks := tasks.run(asked)) == self._unchanged:
             return []
         found = list(self._differences(self._read()))
