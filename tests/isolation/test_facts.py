@@ -161,8 +161,10 @@ def test_a_connection_that_stays_open_ends_the_database(next_after, leak, querie
 
 @pytest.mark.usefixtures("in_no_time")
 @pytest.mark.parametrize("user", ["anon_login", "postgres"])
-def test_whose_connection_it_is_is_said(next_after, leak, databases, user):
-    """The name leads to who forgot to close it."""
+@pytest.mark.parametrize("rest", ["api", "started_api"])
+def test_whose_connection_it_is_is_said(next_after, leak, databases, request, user, rest):
+    """The name leads to who forgot to close it. Where the data API is there, it alone may stay."""
+    request.getfixturevalue(rest)
     databases.execute(f"DO $$ BEGIN CREATE ROLE {user} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
     outcome = next_after(lambda database: leak(database, user=user))
     assert outcome.ended == [f"dropped: an open connection of {user} (idle)"]
@@ -194,16 +196,6 @@ def test_an_advisory_lock_of_the_data_api_ends_the_database(next_after, leak, st
     outcome = next_after(lock)
     assert outcome.ended == ["dropped: 1 advisory lock(s)"]
     assert (outcome.same, outcome.differs) == (False, {})
-
-
-@pytest.mark.usefixtures("in_no_time")
-@pytest.mark.parametrize("user", ["mine", "postgres"])
-def test_only_the_data_api_itself_may_stay(next_after, leak, databases, started_api, user):
-    """Where it is there, who else is has to be asked."""
-    assert started_api.login
-    databases.execute(f"DO $$ BEGIN CREATE ROLE {user} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
-    outcome = next_after(lambda database: leak(database, user=user))
-    assert outcome.ended == [f"dropped: an open connection of {user} (idle)"]
 
 
 @pytest.mark.usefixtures("in_no_time")

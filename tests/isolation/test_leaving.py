@@ -63,6 +63,28 @@ def test_what_a_session_wrote_before_it_left_under_our_eyes_is_seen(
     assert any(why.startswith(ended) for why in private.ended)
 
 
+def test_the_server_is_asked_once_while_somebody_leaves(private, monkeypatch):
+    """By the time of another answer, another test could be blamed for it."""
+    asked, together = [], facts.together
+
+    def spy(*arguments, ahead):
+        asked.append(ahead is not None)
+        return (yield from together(*arguments, ahead=ahead))
+
+    with private.lend("recycle"):
+        pass
+    monkeypatch.setattr(facts, "together", spy)
+    with private.lend("recycle") as database:
+        leaver = psycopg.connect(**database.params)
+    private.settle()
+    while len(asked) < 4:
+        with private.lend("clone"):  # lets what is under way go on
+            pass
+    leaver.close()
+    with private.lend("recycle"):
+        assert asked[:4] == [True, False, False, False]
+
+
 @contextlib.contextmanager
 def databases_connection(databases):
     """Yield a connection to another database of the server."""

@@ -144,7 +144,6 @@ def test_a_change_that_began_before_the_last_look_is_seen(private, server, datab
     with private.lend("recycle"), psycopg.connect(**databases.params("postgres")) as connection:
         before = server()
         connection.execute("ALTER ROLE anon CREATEDB")
-        databases.drop(databases.clone())
         for _ in range(2):
             databases.clone()
             with private.lend("recycle"):
@@ -226,13 +225,44 @@ def test_one_that_was_ready_is_as_good(private, server, statements, monkeypatch,
         assert server() == before
 
 
+def test_what_happens_on_the_server_is_asked_also_where_the_database_goes_anyway(private, server, elsewhere):
+    """What speaks against handing it on is known before anything is asked of PostgreSQL."""
+    with private.lend("recycle"):
+        before = server()
+    with private.lend("recycle") as first:
+        first.tainted = "what somebody else does"
+        elsewhere("ALTER ROLE anon SET work_mem = '1MB'")
+    with private.lend("recycle"):
+        assert server() == before
+
+
+@pytest.mark.parametrize("isolation", ["recycle", "clone"])
+def test_a_server_that_cannot_be_read_is_an_error_of_the_test_after_which_it_could_not(
+    private, elsewhere, monkeypatch, isolation
+):
+    """The next one has nothing to do with it, and may not even need a database."""
+
+    def gone(_):
+        raise psycopg.OperationalError("gone")
+
+    with private.lend(isolation):
+        pass
+    lending = private.lend(isolation)
+    lending.__enter__()
+    elsewhere("ALTER ROLE anon SET work_mem = '1MB'")
+    with monkeypatch.context() as patched:
+        patched.setattr(ServerWatch, "_read", gone)
+        with pytest.raises(psycopg.OperationalError, match="gone"):
+            lending.__exit__(None, None, None)
+    elsewhere("ALTER ROLE anon RESET ALL")
+
+
 def test_a_server_that_nobody_changed_is_read_once(databases, statements, private, monkeypatch):
     """All of it is read only when something of it may have changed: it takes longer than a test."""
     read = []
     with contextlib.closing(ServerWatch(databases, alone=True)) as watch, private.lend("recycle") as first:
         monkeypatch.setattr(watch, "_read", lambda: read.append(1) or ServerWatch._read(watch))  # noqa: SLF001  counted
-        for _ in range(3):
-            assert watch.traces(Tasks()) == []
+        for _ in range(4):
+            assert watch.traces(Tasks().run(watch.marks())) == []
             statements(first, "INSERT INTO ai_sessions (id) VALUES (gen_random_uuid())")
-        assert watch.traces(Tasks()) == []
     assert len(read) <= 2, "once at first, and once for the database that was made meanwhile"

@@ -1,11 +1,11 @@
-"""Statements that are sent together, and tasks that are begun before they are waited for."""
+"""Statements that are sent together."""
 
 from functools import partial
 
 import psycopg
 import pytest
 
-from session_fix.isolation.tasks import Tasks, begun, statement, together
+from session_fix.isolation.tasks import Ahead, Tasks, statement, together
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def test_each_of_those_sent_together_sees_what_was_committed_before_it_began(
     role = f"meanwhile_{isolation.replace(' ', '_')}"
     databases.execute("SELECT pg_advisory_lock(7)")
     texts = ("SELECT pg_advisory_xact_lock(7)", f"SELECT count(*) FROM pg_authid WHERE rolname = '{role}'")  # noqa: S608
-    task = begun(together(connection, *sendings(connection, *texts)))
+    task = together(connection, *sendings(connection, *texts))
+    next(task)
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     eventually(lambda: databases.execute(waiting) == [(1,)])
     databases.execute(f"CREATE ROLE {role}")
@@ -57,20 +58,28 @@ def test_a_connection_that_is_lost_in_between_is_an_error(connection):
         Tasks().run(together(connection, *sendings(connection, *texts)))
 
 
-def test_a_begun_task_has_sent_its_statement(connection, databases, eventually):
-    """The server works on it while something else is done, and what it returns comes when it is asked for."""
-    task = begun(statement(connection, "SET application_name = 'begun'; SELECT 7"))
-    seen = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'begun'"
-    eventually(lambda: databases.execute(seen) == [(1,)])
-    *_, answer = Tasks().run(task)
-    assert answer.get_value(0, 0) == b"7"
+def test_what_is_ahead_is_told_before_the_others_are_answered(connection, databases):
+    """Who asked for it goes on while the server is busy with the rest; an error of the rest does not touch it."""
+    told = []
+    (first, *others) = sendings(connection, "SELECT 7", "SELECT pg_advisory_lock(7)", "SELECT 1 / 0")
+    databases.execute("SELECT pg_advisory_lock(7)")
+    tasks, ended = Tasks(), []
+    tasks.start(
+        together(connection, *others, ahead=Ahead(first, lambda result: told.append(result.get_value(0, 0)))),
+        lambda *outcome: ended.append(outcome),
+    )
+    tasks.go_on_until(lambda: bool(told))
+    assert (told, ended) == ([b"7"], [])
+    databases.execute("SELECT pg_advisory_unlock(7)")
+    tasks.finish()
+    assert isinstance(ended[0][1], psycopg.errors.DivisionByZero)
 
 
-def test_a_task_that_has_nothing_to_wait_for_is_over_when_it_is_begun():
-    """What it returns is kept."""
-
-    def task():
-        yield from ()
-        return 7
-
-    assert Tasks().run(begun(task())) == 7
+def test_an_error_of_what_is_ahead_is_raised_when_all_have_been_answered(connection):
+    """Nobody is told anything, and the connection can be used afterwards."""
+    told = []
+    (first, second) = sendings(connection, "SELECT 1 / 0", "SELECT 7")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        Tasks().run(together(connection, second, ahead=Ahead(first, told.append)))
+    (answer,) = Tasks().run(statement(connection, "SELECT 8"))
+    assert (answer.get_value(0, 0), told) == (b"8", [])

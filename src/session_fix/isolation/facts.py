@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from session_fix import connecting
-from session_fix.isolation.tasks import Prepared, Task, together
+from session_fix.isolation.tasks import Ahead, Prepared, Task, together
 
 # Of a session that nothing a test set for the database or the role has any effect on.
 OPTIONS = (
@@ -238,12 +238,18 @@ def around_of(found: list[list[Any]]) -> tuple[list[Session], list[str]]:
 
 
 def look(
-    first: Prepared, number: int | None, then: Prepared, since: int, marks: str, deletion: Prepared | None
+    first: Prepared,
+    number: int | None,
+    then: Prepared,
+    since: int,
+    marks: str,
+    deletion: Prepared | None,
+    ahead: Ahead | None,
 ) -> Task[tuple[Any, Glance, list[int]]]:
     """Return what ``first`` finds, ``AROUND`` or ``ALONE``, a glance after that, and how much is deleted after both.
 
-    All is sent at once. Raises ``DivisionByZero``, and deletes nothing, where not ``number`` are connected (None for
-    any) or the marks are others ("" for any).
+    All is sent at once, with what is ``ahead`` of it. Raises ``DivisionByZero``, and deletes nothing, where not
+    ``number`` are connected (None for any) or the marks are others ("" for any).
     """
     sendings: list[Callable[[], None]] = [
         partial(first.send, *(() if number is None else (number,))),
@@ -251,7 +257,7 @@ def look(
     ]
     if deletion:
         sendings.append(partial(deletion.send, since))
-    about, contents, *deleted = yield from together(first.connection, *sendings)
+    about, contents, *deleted = yield from together(first.connection, *sendings, ahead=ahead)
     return first.value(about), _glance(then.value(contents)), deletion.value(*deleted) if deletion else []
 
 

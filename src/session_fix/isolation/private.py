@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg.pq.abc import PGconn
@@ -17,7 +18,7 @@ from session_fix.isolation import facts, recycling, sessions
 from session_fix.isolation.pool import Pool
 from session_fix.isolation.recycling import Blueprint, Control, Recycler, blueprint, without_blueprint
 from session_fix.isolation.server_state import ServerWatch
-from session_fix.isolation.tasks import Line, Task, Tasks, begun
+from session_fix.isolation.tasks import Line, Task, Tasks
 from session_fix.progress import SILENT, Progress
 from session_fix.states import State
 
@@ -27,12 +28,15 @@ OUR_THREADS = "session-fix"
 
 @dataclass(slots=True)
 class Lent:
-    """A private database, what recycles it, and its open session when it is given back, which is being washed."""
+    """A private database, and what recycles it; when it is given back, its open session, washed.
+
+    ``on_server`` says what its test left on the server, in words, once that is known.
+    """
 
     database: Database
     recycler: Recycler | None = None
     session: PGconn | None = None
-    washing: Task[bool] | None = None
+    on_server: list[str] | None = None
 
 
 class PrivateDatabases:
@@ -118,32 +122,31 @@ class PrivateDatabases:
                     self.settle()
 
     def _came_back(self, lent: Lent, pool: Pool[Lent], threads: set[threading.Thread], *, recycled: bool) -> None:
-        """Ask what the test left; what there is to know at once is noted."""
-        lent.session = lent.database.session()
-        if self._watch:
-            self._watch.ask()
-            if lent.session and recycled:
-                layout = self._blueprints[lent.database.template].layout
-                lent.washing = begun(sessions.washed(lent.session, plans=layout.remembers))
+        """Wash the session, and ask for the rest that the test may have left."""
         if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
             lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
+        lent.session = lent.database.session()
+        if lent.session and recycled and self._watch:
+            layout = self._blueprints[lent.database.template].layout
+            if not self._tasks.run(sessions.washed(lent.session, plans=layout.remembers)):
+                lent.session = None
         self._returned = (pool, lent)
+        pool.give_back(lent)
 
     def settle(self) -> None:
-        """Give back the database that came back last, if any, once its test is known to have left the server alone.
+        """Wait until the test whose database came back last, if any, is known to have left the server alone.
 
         Raises ``ServerChangedError`` when it did not, and that cannot be put back.
         """
         if not self._returned:
             return
         (pool, lent), self._returned = self._returned, None
-        if self._watch and (traces := self._watch.traces(self._tasks)):  # before another test gets to see them
-            self.ended[f"dropped: {traces[0]}"] += 1
-            self._drop(lent)
+        self._tasks.go_on_until(lambda: lent.on_server is not None)
+        if lent.on_server is None:
+            pool.check()  # which has what went wrong
+        if lent.on_server and self._watch:
             self._tasks.finish()  # a role can go only once the database has
             self._watch.mend()
-        else:
-            pool.give_back(lent)
 
     def _pool(self, isolation: str, state: State | None, progress: Progress) -> Pool[Lent]:
         if state not in self._templates:
@@ -183,7 +186,8 @@ class PrivateDatabases:
 
     def _recycled(self, lent: Lent) -> Task[Lent | None]:
         """Return the database for the next test, None when it has none."""
-        if traces := (yield from self._left_in(lent)):
+        left = yield from self._left_in(lent)
+        if traces := [*(yield from self._left_on_server(lent)), *left]:
             self.ended[f"dropped: {traces[0]}"] += 1
             self._drop(lent)
             return None
@@ -192,13 +196,21 @@ class PrivateDatabases:
 
     def _ended(self, lent: Lent) -> Task[None]:
         """End a database that is not recycled, beside the next test."""
-        self.ended["dropped"] += 1
+        traces = yield from self._left_on_server(lent)
+        self.ended[f"dropped: {traces[0]}" if traces else "dropped"] += 1
         self._drop(lent)
-        yield from ()
+
+    def _left_on_server(self, lent: Lent) -> Task[list[str]]:
+        """Return what the test left on the server; it is asked for here where nobody did, or nobody was told."""
+        try:
+            if lent.on_server is None:
+                lent.on_server = self._watch.traces((yield from self._watch.marks())) if self._watch else []
+        except Exception:
+            self._drop(lent)
+            raise
+        return lent.on_server
 
     def _left_in(self, lent: Lent) -> Task[list[str]]:
-        if lent.washing and not (yield from lent.washing):
-            lent.session = None
         if lent.database.tainted:
             return [lent.database.tainted]
         if (settled := self._settled(lent.database.name)) is False:
@@ -215,7 +227,11 @@ class PrivateDatabases:
         ours = frozenset({lent.session.backend_pid} if lent.session else ())
         # The data API's sessions stay, and what they counted may be on its way.
         thorough = settled is not None
-        return (yield from lent.recycler.renew(ours, thorough=thorough))
+
+        def told(marks: Any) -> None:
+            lent.on_server = self._watch.traces(marks) if self._watch else []
+
+        return (yield from lent.recycler.renew(ours, thorough=thorough, told=told))
 
     def _let_go_of(self, lent: Lent) -> Task[None]:
         """End a database that is ready when the run ends; ours go with their server."""

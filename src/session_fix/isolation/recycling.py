@@ -15,7 +15,8 @@ import psycopg
 
 from session_fix.databases import Database
 from session_fix.isolation import facts, traces
-from session_fix.isolation.tasks import Prepared, Task, Until
+from session_fix.isolation.server_state import MARKS
+from session_fix.isolation.tasks import Ahead, Prepared, Task, Until
 from session_fix.servers import VERSION_15
 
 LEAVING_S = 0.2  # a server process needs some milliseconds to end after its client has gone
@@ -92,6 +93,7 @@ class Recycler:
             self._around = Prepared(self._control, "around", facts.AROUND)
             self._alone = Prepared(self._control, "alone", facts.ALONE)
             self._glance = Prepared(self._control, "glance", original.layout.glance())
+            self._server = Prepared(self._control, "server", MARKS)
         except BaseException:
             self._control.close()
             raise
@@ -103,11 +105,12 @@ class Recycler:
         """Close our own connection."""
         self._control.close()
 
-    def renew(self, ours: frozenset[int], *, thorough: bool) -> Task[list[str]]:
+    def renew(self, ours: frozenset[int], *, thorough: bool, told: Callable[[Any], None]) -> Task[list[str]]:
         """Return why the database cannot be handed on; if there is nothing, its rows are the state's again.
 
         ``ours`` are the server processes of connections that are handed on with it, already washed. The catalogs are
-        dated when something may have changed them, or when ``thorough``.
+        dated when something may have changed them, or when ``thorough``. ``told`` is called first of all, with the
+        marks of the server that were asked for in the same message; not where the database is beyond recycling anyway.
         """
         if self._original.why_not:
             return [self._original.why_not]
@@ -115,7 +118,7 @@ class Recycler:
         if self._renewals > RENEWALS_AT_MOST:
             return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
         try:
-            left, seen, deleted = yield from self._after_all_left(ours)
+            left, seen, deleted = yield from self._after_all_left(ours, told)
             if left := left or (yield from self._traces(seen, thorough=thorough)):
                 return left
             return (yield from self._reset(seen, deleted))
@@ -132,7 +135,9 @@ class Recycler:
         after = yield from facts.read(self._facts, self._since)
         return traces.of_facts(self._original.facts, after, self._original.layout)
 
-    def _after_all_left(self, ours: frozenset[int]) -> Task[tuple[list[str], facts.Glance, Deleted]]:
+    def _after_all_left(
+        self, ours: frozenset[int], told: Callable[[Any], None]
+    ) -> Task[tuple[list[str], facts.Glance, Deleted]]:
         """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked.
 
         What was written to the tables that are likely to be dirty is deleted after the glance, in the same message, if
@@ -142,14 +147,19 @@ class Recycler:
         deadline = time.monotonic() + LEAVING_S
         alone = not self._rest()  # the data API stays
         likely = self._likely if alone and self._counts and self._marks else ()
+        ahead: Ahead | None = Ahead(self._server.send, lambda result: told(self._server.value(result)))
         while True:
             asked, number = (self._alone, len(ours) + 1) if alone else (self._around, None)
             deletion, marks = (self._deletion(likely), self._marks or "") if likely else (None, "")
             try:
-                about, seen, deleted = yield from facts.look(asked, number, self._glance, self._since, marks, deletion)
+                about, seen, deleted = yield from facts.look(
+                    asked, number, self._glance, self._since, marks, deletion, ahead
+                )
             except psycopg.errors.DivisionByZero:
                 alone, likely = False, ()
                 continue
+            finally:
+                ahead = None  # it has been answered
             left = [] if alone else self._still_here(ours, about)
             if not left or time.monotonic() > deadline:
                 return left, seen, dict(zip(likely, deleted, strict=True))

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from session_fix.databases import Database, Databases
 from session_fix.errors import ServerChangedError
-from session_fix.isolation.tasks import Prepared, Task, Tasks, begun
+from session_fix.isolation.tasks import Prepared
 from session_fix.leftovers import DATABASE_NAME, OURS, ROLE_NAME, RUN
 from session_fix.roles import API_ROLES
 
@@ -78,14 +78,16 @@ State = dict[str, dict[str, str]]
 
 
 class ServerWatch:
-    """Compares the server with itself at the start of the run. ``alone`` says that no other process uses it."""
+    """Compares the server with itself at the start of the run. ``alone`` says that no other process uses it.
+
+    ``marks`` asks for the marks on its own connection.
+    """
 
     def __init__(self, databases: Databases, *, alone: bool) -> None:
         self._databases = databases
         self._alone = alone
         self._connection = databases.maintenance()
-        self._marks = Prepared(self._connection, "marks", MARKS)
-        self._asked: Task[Any] | None = None
+        self.marks = Prepared(self._connection, "marks", MARKS)
         self._unchanged: Any = None
         self._before = self._read()
         self._oids = dict(databases.execute(OIDS))
@@ -98,14 +100,9 @@ class ServerWatch:
         """Close the connection."""
         self._connection.close()
 
-    def ask(self) -> None:
-        """Ask now for what ``traces`` is about to return; meanwhile, something else can be done."""
-        self._asked = begun(self._marks())
-
-    def traces(self, tasks: Tasks) -> list[str]:
-        """Return what is not as it was, in words, if there was a change by the time of ``ask``; ``tasks`` go on."""
-        asked, self._asked = self._asked or self._marks(), None
-        if (marks := tasks.run(asked)) == self._unchanged:
+    def traces(self, marks: Any) -> list[str]:
+        """Return what is not as it was, in words; ``marks`` are those of now, what ``MARKS`` finds in any database."""
+        if marks == self._unchanged:
             return []
         found = list(self._differences(self._read()))
         self._unchanged = None if found else marks

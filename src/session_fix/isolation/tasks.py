@@ -7,6 +7,7 @@ test runs nothing here does, so nothing of ours holds Python's lock when a test 
 from __future__ import annotations
 
 import json
+import os
 import select
 import time
 from collections.abc import Callable, Generator
@@ -20,6 +21,8 @@ from psycopg.pq.abc import PGconn, PGresult
 T = TypeVar("T")
 LONGEST_S = 60.0
 POLL_S = 0.001
+SPIN_S = 0.0003  # most answers are there by then, and a processor that sleeps takes long to wake
+YIELD: Callable[[], None] = getattr(os, "sched_yield", lambda: None)  # to PostgreSQL, where both want the processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,7 @@ def answers(connection: PGconn) -> Task[list[PGresult]]:
         if (result := connection.get_result()) is None:
             break
         found.append(result)
-    for result in found:
-        if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
-            raise psycopg.errors.error_from_result(result)
-    return found
+    return _succeeded(found)
 
 
 def _arrived(connection: PGconn) -> Task[None]:
@@ -64,23 +64,47 @@ def statement(connection: PGconn, text: str) -> Task[list[PGresult]]:
     return (yield from answers(connection))
 
 
-def together(connection: PGconn, *sendings: Callable[[], None]) -> Task[list[PGresult]]:
-    """Send statements at once, in one message, and return the result of each.
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A statement that is sent with others, and answered before them: ``told`` is called with what it found."""
 
-    They are one transaction, but for what commits at once, in which each sees what was committed before it began where
-    the session's isolation is read committed. Raises ``psycopg.Error`` for the first that is an error; what comes after
-    it is not run.
+    send: Callable[[], None]
+    told: Callable[[PGresult], None]
+
+
+def together(connection: PGconn, *sendings: Callable[[], None], ahead: Ahead | None = None) -> Task[list[PGresult]]:
+    """Send statements at once, and return the result of each but of the one ``ahead``.
+
+    They are one transaction, but for what commits at once and the one ahead, in which each sees what was committed
+    before it began where the session's isolation is read committed. Raises ``psycopg.Error`` for the first that is an
+    error, once all are answered; what comes after it in its transaction is not run.
     """
     connection.enter_pipeline_mode()
+    if ahead:
+        ahead.send()
+        connection.pipeline_sync()
     for send in sendings:
         send()
     connection.pipeline_sync()
     while connection.flush():
         yield Until(at=time.monotonic() + POLL_S)
+    before = (yield from _transaction(connection)) if ahead else []
+    if ahead and before[0].status == ExecStatus.TUPLES_OK:
+        ahead.told(before[0])
+    found = yield from _transaction(connection)
+    connection.exit_pipeline_mode()
+    return _succeeded([*before, *found])[len(before) :]
+
+
+def _transaction(connection: PGconn) -> Task[list[PGresult]]:
+    """Return the results of the next transaction in a pipeline."""
     found = []
     while (result := (yield from _next_result(connection))).status != ExecStatus.PIPELINE_SYNC:
         found.append(result)
-    connection.exit_pipeline_mode()
+    return found
+
+
+def _succeeded(found: list[PGresult]) -> list[PGresult]:
     for result in found:
         if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
             raise psycopg.errors.error_from_result(result)
@@ -96,23 +120,6 @@ def _next_result(connection: PGconn) -> Task[PGresult]:
             return result
         if connection.status == ConnStatus.BAD:
             raise psycopg.OperationalError("the connection is lost")
-
-
-def begun(task: Task[T]) -> Task[T]:
-    """Begin a task now, that is: send its first statement; return what is left of it.
-
-    What it waits for is not told to anybody: it looks itself when it goes on, and waits again if that was too early.
-    """
-    try:
-        next(task)
-    except StopIteration as done:
-        return _ended(done.value)
-    return task
-
-
-def _ended(value: T) -> Task[T]:
-    yield from ()
-    return value
 
 
 class Prepared:
@@ -173,7 +180,7 @@ class Tasks:
                 poller.register(one.until.socket, select.POLLIN)
         due = [one.until.at for one in self._running if one.until.at is not None]
         timeout_s = max(0.0, min([LONGEST_S, *(at - now for at in due)])) if wait else 0.0
-        readable = {socket for socket, _ in poller.poll(timeout_s * 1000)}
+        readable = {socket for socket, _ in _polled(poller, timeout_s)}
         now = time.monotonic()
         for one in list(self._running):
             if one.until.socket in readable or (one.until.at is not None and one.until.at <= now):
@@ -181,7 +188,11 @@ class Tasks:
 
     def finish(self) -> None:
         """Wait for all of them."""
-        while self._running:
+        self.go_on_until(lambda: False)
+
+    def go_on_until(self, condition: Callable[[], bool]) -> None:
+        """Let them go on until something is so, or all have ended."""
+        while self._running and not condition():
             self.go_on(wait=True)
 
     def run(self, task: Task[T]) -> T:
@@ -204,6 +215,15 @@ class Tasks:
         except Exception as error:  # noqa: BLE001  whoever started it hears of it
             self._running.remove(one)
             one.finished(None, error)
+
+
+def _polled(poller: select.poll, timeout_s: float) -> list[tuple[int, int]]:
+    """Return what can be read by then; most of it comes so soon that the processor had better not sleep."""
+    found, until = poller.poll(0), time.monotonic() + min(timeout_s, SPIN_S)
+    while not found and time.monotonic() < until:
+        YIELD()
+        found = poller.poll(0)
+    return found or poller.poll(max(0.0, timeout_s - SPIN_S) * 1000)
 
 
 class Line:
