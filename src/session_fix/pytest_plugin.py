@@ -100,8 +100,11 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note a checklist line's result; show a failed test's record and what its services printed."""
+    stack = item.config.stash.get(STACK, None) if call.when == "teardown" else None
+    if stack:
+        stack.give_back()
     report = yield
-    if report.when == "teardown" and (stack := item.config.stash.get(STACK, None)):
+    if stack:
         _settle(stack, item, call, report)
     if report.when == "call" and (marker := item.get_closest_marker("session_fix")):
         parameters = getattr(item, "callspec", None)
@@ -117,7 +120,7 @@ def pytest_runtest_makereport(
 def _settle(stack: Stack, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Make the report of a test's end one of an error if the test did to the server what cannot be put back.
 
-    That is asked at the end of its database, and answered while pytest tears down what else there is.
+    That is asked when everything of the test has ended, and answered while pytest makes the report.
     """
     try:
         stack.settle()

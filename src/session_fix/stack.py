@@ -114,8 +114,12 @@ class Stack:
         isolation = (isolation or self._settings.isolation) if self._settings.rest == "lite" else CLONE
         return self.private.lend(isolation, state, progress=self._progress, settle=settle)
 
+    def give_back(self) -> None:
+        """Ask what was left by a test that had a database with ``settle=False``, now that it has ended."""
+        self.private.give_back()
+
     def settle(self) -> None:
-        """Finish what a test left to do that had a database with ``settle=False``; raises what it has to answer for."""
+        """Wait until it is known what that test did to the server; raises what it has to answer for."""
         self.private.settle()
 
     def endpoint(self, database: Database) -> Endpoint:

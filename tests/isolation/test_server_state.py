@@ -236,6 +236,34 @@ def test_what_happens_on_the_server_is_asked_also_where_the_database_goes_anyway
         assert server() == before
 
 
+def test_what_happens_on_the_server_is_asked_also_where_something_goes_wrong(private, server, elsewhere, api):
+    """What goes wrong is told to the next who asks; what the last test did is no matter of theirs."""
+    with private.lend("recycle"):
+        before = server()
+    with private.lend("recycle") as first:
+        api.settled[first.name] = True
+        elsewhere("ALTER ROLE anon SET work_mem = '1MB'")
+        private._settled = {}.__getitem__  # noqa: SLF001  a data API that breaks off in the middle of its answer
+    with pytest.raises(KeyError), private.lend("recycle"):
+        pass
+    assert server() == before
+    private._settled = api.settled.get  # noqa: SLF001
+
+
+def test_a_finalizer_may_still_use_the_database_when_the_fixture_is_done(private, databases, picture, fresh):
+    """Fixtures that were there before it, and a test class's teardown, end after it."""
+    with private.lend("recycle"):
+        pass
+    with private.lend("recycle", settle=False) as first:
+        pass
+    first.rows("INSERT INTO log VALUES ('late')")
+    databases.execute("ALTER ROLE anon CREATEDB")
+    private.settle()
+    with private.lend("recycle") as second:
+        assert picture(second) == fresh
+    assert "dropped: the role anon changed" in private.ended
+
+
 @pytest.mark.parametrize("isolation", ["recycle", "clone"])
 def test_a_server_that_cannot_be_read_is_an_error_of_the_test_after_which_it_could_not(
     private, elsewhere, monkeypatch, isolation

@@ -58,6 +58,20 @@ def test_a_connection_that_is_lost_in_between_is_an_error(connection):
         Tasks().run(together(connection, *sendings(connection, *texts)))
 
 
+def test_a_task_that_is_interrupted_is_over():
+    """Ctrl-C, or a time limit: nobody waits for it any more, not even the end of the run."""
+
+    def task():
+        raise KeyboardInterrupt
+        yield
+
+    tasks, ended = Tasks(), []
+    with pytest.raises(KeyboardInterrupt):
+        tasks.start(task(), lambda *outcome: ended.append(outcome))
+    tasks.finish()
+    assert ended == [(None, None)]
+
+
 def test_what_is_ahead_is_told_before_the_others_are_answered(connection, databases):
     """Who asked for it goes on while the server is busy with the rest; an error of the rest does not touch it."""
     told = []

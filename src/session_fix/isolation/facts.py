@@ -84,9 +84,9 @@ SELECT json_build_array(datdba, datistemplate, datallowconn, datconnlimit, datta
     array(SELECT subname FROM pg_subscription WHERE subdbid = d.oid ORDER BY subname))
 FROM pg_database d WHERE datname = current_database()
 """
-# Either is a statement of its own, before all others: whoever leaves while it runs wrote what only a later snapshot
-# shows. The second fails with DivisionByZero unless as many are connected as $1 says, ourselves included, and nothing
-# is prepared; who they are need not be asked then, which takes four times as long.
+# Either is a statement of its own, before all that look into the database: whoever leaves while it runs wrote what only
+# a later snapshot shows. The second fails with DivisionByZero unless as many are connected as $1 says, ourselves
+# included, and nothing is prepared; who they are need not be asked then, which takes four times as long.
 AROUND = f"SELECT json_build_array(({SESSIONS}), ({PREPARED}))"
 ALONE = """
 SELECT to_json(1 / (pg_stat_get_db_numbackends(d.oid) = $1::int

@@ -18,7 +18,7 @@ from session_fix.isolation import facts, recycling, sessions
 from session_fix.isolation.pool import Pool
 from session_fix.isolation.recycling import Blueprint, Control, Recycler, blueprint, without_blueprint
 from session_fix.isolation.server_state import ServerWatch
-from session_fix.isolation.tasks import Line, Task, Tasks
+from session_fix.isolation.tasks import Line, Task, Tasks, begun
 from session_fix.progress import SILENT, Progress
 from session_fix.states import State
 
@@ -28,14 +28,16 @@ OUR_THREADS = "session-fix"
 
 @dataclass(slots=True)
 class Lent:
-    """A private database, and what recycles it; when it is given back, its open session, washed.
+    """A private database, what recycles it, and its open session when it is given back, which is being washed.
 
-    ``on_server`` says what its test left on the server, in words, once that is known.
+    ``marks`` are the server's after its test, None until they are told; ``on_server`` is what that says, in words.
     """
 
     database: Database
     recycler: Recycler | None = None
     session: PGconn | None = None
+    washing: Task[bool] | None = None
+    marks: Any = None
     on_server: list[str] | None = None
 
 
@@ -70,7 +72,8 @@ class PrivateDatabases:
         self._tasks = Tasks()
         self._lines: tuple[Line, ...] = ()  # one to make databases, one to drop them
         self._unnoticed: list[str] = []
-        self._returned: tuple[Pool[Lent], Lent] | None = None  # and not yet settled
+        self._returned: tuple[Pool[Lent], Lent] | None = None  # and not yet given back to the pool
+        self._given_back: Lent | None = None  # and not yet settled
 
     def close(self) -> None:
         """Wait for what is under way, and let go of what is ready; what came back must have been settled.
@@ -105,8 +108,8 @@ class PrivateDatabases:
         """Yield a private database that nobody else uses; afterwards it is emptied or dropped.
 
         ``isolation`` is ``recycle`` or ``clone``; without a superuser's rights nothing can be proved: all are clones.
-        ``settle=False``: whoever lends calls ``settle`` before the next test begins, and has something to do until
-        PostgreSQL has answered. Raises what that raises.
+        ``settle=False``: whoever lends calls ``give_back`` when the test has ended, has something to do until
+        PostgreSQL has answered, and calls ``settle`` before the next test begins. Raises what that raises.
         """
         self.settle()
         pool, threads = self._pool(isolation, state, progress), set(threading.enumerate())
@@ -122,29 +125,34 @@ class PrivateDatabases:
                     self.settle()
 
     def _came_back(self, lent: Lent, pool: Pool[Lent], threads: set[threading.Thread], *, recycled: bool) -> None:
-        """Wash the session, and ask for the rest that the test may have left."""
-        if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
-            lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
+        """Begin to wash the session; what can be told at once is noted."""
         lent.session = lent.database.session()
         if lent.session and recycled and self._watch:
             layout = self._blueprints[lent.database.template].layout
-            if not self._tasks.run(sessions.washed(lent.session, plans=layout.remembers)):
-                lent.session = None
+            lent.washing = begun(sessions.washed(lent.session, plans=layout.remembers))
+        if left := [thread for thread in threading.enumerate() if thread not in threads and not _is_ours(thread)]:
+            lent.database.tainted = f"the thread {left[0].name}, which may still use the database"
         self._returned = (pool, lent)
-        pool.give_back(lent)
+
+    def give_back(self) -> None:
+        """Ask what was left by the test whose database came back last, if any: whatever ends with it has ended now."""
+        if self._returned:
+            (pool, self._given_back), self._returned = self._returned, None
+            pool.give_back(self._given_back)
 
     def settle(self) -> None:
-        """Wait until the test whose database came back last, if any, is known to have left the server alone.
+        """Give back that database, and wait until what its test did to the server is known.
 
-        Raises ``ServerChangedError`` when it did not, and that cannot be put back.
+        Raises ``ServerChangedError`` when the test changed what all share, and that cannot be put back.
         """
-        if not self._returned:
+        self.give_back()
+        lent, self._given_back = self._given_back, None
+        if not lent or not self._watch:
             return
-        (pool, lent), self._returned = self._returned, None
-        self._tasks.go_on_until(lambda: lent.on_server is not None)
-        if lent.on_server is None:
-            pool.check()  # which has what went wrong
-        if lent.on_server and self._watch:
+        self._tasks.go_on_until(lambda: lent.marks is not None)
+        if lent.marks is None:  # what went wrong is for the next who asks for a database
+            lent.marks = self._tasks.run(self._watch.marks())
+        if self._left_on_server(lent):
             self._tasks.finish()  # a role can go only once the database has
             self._watch.mend()
 
@@ -186,31 +194,44 @@ class PrivateDatabases:
 
     def _recycled(self, lent: Lent) -> Task[Lent | None]:
         """Return the database for the next test, None when it has none."""
-        left = yield from self._left_in(lent)
-        if traces := [*(yield from self._left_on_server(lent)), *left]:
-            self.ended[f"dropped: {traces[0]}"] += 1
+        try:
+            left = yield from self._left_in(lent)
+            if traces := [*(yield from self._asked(lent)), *left]:
+                self.ended[f"dropped: {traces[0]}"] += 1
+                self._drop(lent)
+                return None
+        except Exception:
             self._drop(lent)
-            return None
+            raise
         self.ended["recycled"] += 1
         return Lent(lent.database.with_session(lent.session), recycler=lent.recycler)
 
     def _ended(self, lent: Lent) -> Task[None]:
         """End a database that is not recycled, beside the next test."""
-        traces = yield from self._left_on_server(lent)
+        traces = yield from self._asked(lent)
         self.ended[f"dropped: {traces[0]}" if traces else "dropped"] += 1
         self._drop(lent)
 
-    def _left_on_server(self, lent: Lent) -> Task[list[str]]:
-        """Return what the test left on the server; it is asked for here where nobody did, or nobody was told."""
+    def _asked(self, lent: Lent) -> Task[list[str]]:
+        """Return what the test left on the server; it is asked for here where it was not before."""
         try:
-            if lent.on_server is None:
-                lent.on_server = self._watch.traces((yield from self._watch.marks())) if self._watch else []
-        except Exception:
-            self._drop(lent)
-            raise
+            if lent.marks is None and self._watch:
+                lent.marks = yield from self._watch.marks()
+        except psycopg.Error as error:
+            return [_unsure(error)]
+        return self._left_on_server(lent)
+
+    def _left_on_server(self, lent: Lent) -> list[str]:
+        if lent.on_server is None:
+            try:
+                lent.on_server = self._watch.traces(lent.marks) if self._watch else []
+            except psycopg.Error as error:  # which mending meets again, in time for the test's report
+                lent.on_server = [_unsure(error)]
         return lent.on_server
 
     def _left_in(self, lent: Lent) -> Task[list[str]]:
+        if lent.washing and not (yield from lent.washing):
+            lent.session = None
         if lent.database.tainted:
             return [lent.database.tainted]
         if (settled := self._settled(lent.database.name)) is False:
@@ -229,7 +250,7 @@ class PrivateDatabases:
         thorough = settled is not None
 
         def told(marks: Any) -> None:
-            lent.on_server = self._watch.traces(marks) if self._watch else []
+            lent.marks = marks
 
         return (yield from lent.recycler.renew(ours, thorough=thorough, told=told))
 

@@ -1,7 +1,7 @@
 """One private database that is emptied for the next test, or said to be beyond that, and why.
 
-The statements run on a connection of our own, which no test ever had, after everybody else has left. Those that run
-after each test are tasks; what is rare waits.
+The statements run on a connection of our own, which no test ever had; what counts is asked after everybody else has
+left. Those that run after each test are tasks; what is rare waits.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Recycler:
 
         ``ours`` are the server processes of connections that are handed on with it, already washed. The catalogs are
         dated when something may have changed them, or when ``thorough``. ``told`` is called first of all, with the
-        marks of the server that were asked for in the same message; not where the database is beyond recycling anyway.
+        marks of the server that were asked for in the same message; not where the database is dropped without asking.
         """
         if self._original.why_not:
             return [self._original.why_not]
@@ -149,6 +149,7 @@ class Recycler:
         likely = self._likely if alone and self._counts and self._marks else ()
         ahead: Ahead | None = Ahead(self._server.send, lambda result: told(self._server.value(result)))
         while True:
+            asked_at = time.monotonic()
             asked, number = (self._alone, len(ours) + 1) if alone else (self._around, None)
             deletion, marks = (self._deletion(likely), self._marks or "") if likely else (None, "")
             try:
@@ -159,9 +160,9 @@ class Recycler:
                 alone, likely = False, ()
                 continue
             finally:
-                ahead = None  # it has been answered
+                ahead = None  # another answer would come too late
             left = [] if alone else self._still_here(ours, about)
-            if not left or time.monotonic() > deadline:
+            if not left or asked_at > deadline:
                 return left, seen, dict(zip(likely, deleted, strict=True))
             yield Until(at=time.monotonic() + 0.001)
 

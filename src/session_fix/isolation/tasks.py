@@ -122,6 +122,23 @@ def _next_result(connection: PGconn) -> Task[PGresult]:
             raise psycopg.OperationalError("the connection is lost")
 
 
+def begun(task: Task[T]) -> Task[T]:
+    """Begin a task now, that is: send its first statement; return what is left of it.
+
+    What it waits for is not told to anybody: it looks itself when it goes on, and waits again if that was too early.
+    """
+    try:
+        next(task)
+    except StopIteration as done:
+        return _ended(done.value)
+    return task
+
+
+def _ended(value: T) -> Task[T]:
+    yield from ()
+    return value
+
+
 class Prepared:
     """A statement that the server plans once; below psycopg's cursors, because it runs after each test.
 
@@ -215,6 +232,10 @@ class Tasks:
         except Exception as error:  # noqa: BLE001  whoever started it hears of it
             self._running.remove(one)
             one.finished(None, error)
+        except BaseException:  # Ctrl-C, or a time limit, which are for whoever waits just now
+            self._running.remove(one)
+            one.finished(None, None)
+            raise
 
 
 def _polled(poller: select.poll, timeout_s: float) -> list[tuple[int, int]]:
@@ -223,7 +244,7 @@ def _polled(poller: select.poll, timeout_s: float) -> list[tuple[int, int]]:
     while not found and time.monotonic() < until:
         YIELD()
         found = poller.poll(0)
-    return found or poller.poll(max(0.0, timeout_s - SPIN_S) * 1000)
+    return found if found or timeout_s <= SPIN_S else poller.poll((timeout_s - SPIN_S) * 1000)
 
 
 class Line:
