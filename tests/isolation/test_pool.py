@@ -151,6 +151,17 @@ def test_an_error_is_not_kept_from_who_finds_one_ready(pool, work):
         pool.take()
 
 
+def test_what_fails_at_once_is_not_tried_before_somebody_asks(pool, work):
+    """A server that has gone fails everything as soon as it is begun, and for ever."""
+    first = pool.take()
+    pool.emptied()
+    work.failures = [ValueError("spoilt"), ValueError("again"), ValueError("and again")]
+    pool.give_back(first)
+    assert len(work.failures) == 2
+    with pytest.raises(ValueError, match="spoilt"):
+        pool.take()
+
+
 def test_finishing_leaves_all_of_them_ready(pool, work, tasks, gate):
     """A database that is being made when a run ends must not be left on somebody's server."""
     first = pool.take()

@@ -55,7 +55,7 @@ class Pool(Generic[T]):
         self._make_ahead()
 
     def _make_ahead(self) -> None:
-        while len(self._ready) + self._under_way < sizing.wanted(self._making_s, self._between_s):
+        while not self._error and len(self._ready) + self._under_way < sizing.wanted(self._making_s, self._between_s):
             self._start(self._make())
 
     def emptied(self) -> list[T]:
