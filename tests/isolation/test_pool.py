@@ -162,6 +162,17 @@ def test_what_fails_at_once_is_not_tried_before_somebody_asks(pool, work):
         pool.take()
 
 
+def test_one_that_turns_out_not_to_be_renewed_is_made_anew_ahead(pool, work, tasks, gate):
+    """Who asks next would wait for all of its making."""
+    first, _ = pool.take(), pool.take()
+    work.renewed, work.at = lambda _: None, gate
+    pool.give_back(first)
+    work.at = None
+    gate.open()
+    tasks.finish()
+    assert pool.emptied() == [3]
+
+
 def test_finishing_leaves_all_of_them_ready(pool, work, tasks, gate):
     """A database that is being made when a run ends must not be left on somebody's server."""
     first = pool.take()

@@ -85,5 +85,7 @@ class Pool(Generic[T]):
             if made is not None:
                 self._ready.append(made)
                 self._making_s = sizing.smoothed(self._making_s, time.monotonic() - began)
+            else:
+                self._make_ahead()  # it was counted on until now
 
         self._tasks.start(task, finished)
