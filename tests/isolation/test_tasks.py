@@ -1,11 +1,11 @@
-"""Statements that are sent together."""
+"""Statements that are sent together, and tasks that are begun before they are waited for."""
 
 from functools import partial
 
 import psycopg
 import pytest
 
-from session_fix.isolation.tasks import Ahead, Tasks, statement, together
+from session_fix.isolation.tasks import Ahead, Tasks, begun, statement, together
 
 
 @pytest.fixture
@@ -29,8 +29,7 @@ def test_each_of_those_sent_together_sees_what_was_committed_before_it_began(
     role = f"meanwhile_{isolation.replace(' ', '_')}"
     databases.execute("SELECT pg_advisory_lock(7)")
     texts = ("SELECT pg_advisory_xact_lock(7)", f"SELECT count(*) FROM pg_authid WHERE rolname = '{role}'")  # noqa: S608
-    task = together(connection, *sendings(connection, *texts))
-    next(task)
+    task = begun(together(connection, *sendings(connection, *texts)))
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     eventually(lambda: databases.execute(waiting) == [(1,)])
     databases.execute(f"CREATE ROLE {role}")
@@ -56,6 +55,25 @@ def test_a_connection_that_is_lost_in_between_is_an_error(connection):
     texts = ("SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 1")
     with pytest.raises(psycopg.OperationalError):
         Tasks().run(together(connection, *sendings(connection, *texts)))
+
+
+def test_a_begun_task_has_sent_its_statement(connection, databases, eventually):
+    """The server works on it while something else is done, and what it returns comes when it is asked for."""
+    task = begun(statement(connection, "SET application_name = 'begun'; SELECT 7"))
+    seen = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'begun'"
+    eventually(lambda: databases.execute(seen) == [(1,)])
+    *_, answer = Tasks().run(task)
+    assert answer.get_value(0, 0) == b"7"
+
+
+def test_a_task_that_has_nothing_to_wait_for_is_over_when_it_is_begun():
+    """What it returns is kept."""
+
+    def task():
+        yield from ()
+        return 7
+
+    assert Tasks().run(begun(task())) == 7
 
 
 def test_a_task_that_is_interrupted_is_over():

@@ -196,13 +196,13 @@ class PrivateDatabases:
         """Return the database for the next test, None when it has none."""
         try:
             left = yield from self._left_in(lent)
-            if traces := [*(yield from self._asked(lent)), *left]:
-                self.ended[f"dropped: {traces[0]}"] += 1
-                self._drop(lent)
-                return None
         except Exception:
             self._drop(lent)
             raise
+        if traces := [*(yield from self._asked(lent)), *left]:
+            self.ended[f"dropped: {traces[0]}"] += 1
+            self._drop(lent)
+            return None
         self.ended["recycled"] += 1
         return Lent(lent.database.with_session(lent.session), recycler=lent.recycler)
 
