@@ -72,9 +72,17 @@ def tasks():
     return Tasks()
 
 
+@pytest.fixture(autouse=True)
+def pace(monkeypatch):
+    """Have one made ahead, however fast this machine is just now; return what the pool said of the pace."""
+    told = []
+    monkeypatch.setattr(sizing, "wanted", lambda *pace: told.append(pace) or 1)
+    return told
+
+
 @pytest.fixture
 def pool(work, tasks):
-    """Return a pool that makes as many ahead as it likes."""
+    """Return a pool that makes one ahead."""
     return Pool(tasks, work.make, work.renew)
 
 
@@ -89,6 +97,15 @@ def test_the_next_one_is_made_before_anybody_asks(pool, work):
     assert pool.take() == 1
     assert work.made == 2
     assert pool.emptied() == [2]
+
+
+def test_how_many_is_asked_of_what_was_measured(pool, pace):
+    """Where tests ask faster than one is made, one ahead is too few."""
+    pool.take()
+    pool.give_back(pool.take())
+    making_s, between_s = pace[-1]
+    assert making_s > 0
+    assert between_s > 0
 
 
 def test_nothing_is_made_before_the_first_asks(pool, work):
