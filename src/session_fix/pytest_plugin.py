@@ -95,16 +95,23 @@ def expected(request: pytest.FixtureRequest, variant: str) -> Any:
     return marker.kwargs.get(variant, marker.kwargs["otherwise"])
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Ask what a test left, as soon as all its fixtures have ended: also those that were there before ``database``."""
+    try:
+        return (yield)
+    finally:
+        if stack := item.config.stash.get(STACK, None):
+            stack.give_back()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note a checklist line's result; show a failed test's record and what its services printed."""
-    stack = item.config.stash.get(STACK, None) if call.when == "teardown" else None
-    if stack:
-        stack.give_back()
     report = yield
-    if stack:
+    if report.when == "teardown" and (stack := item.config.stash.get(STACK, None)):
         _settle(stack, item, call, report)
     if report.when == "call" and (marker := item.get_closest_marker("session_fix")):
         parameters = getattr(item, "callspec", None)
@@ -120,7 +127,7 @@ def pytest_runtest_makereport(
 def _settle(stack: Stack, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Make the report of a test's end one of an error if the test did to the server what cannot be put back.
 
-    That is asked when everything of the test has ended, and answered while pytest makes the report.
+    That was asked when everything of the test had ended, and is answered while pytest makes the report.
     """
     try:
         stack.settle()

@@ -5,7 +5,7 @@ from functools import partial
 import psycopg
 import pytest
 
-from session_fix.isolation.tasks import Ahead, Tasks, begun, statement, together
+from session_fix.isolation.tasks import Tasks, begun, send_ahead, statement, together
 
 
 @pytest.fixture
@@ -96,8 +96,9 @@ def test_what_is_ahead_is_told_before_the_others_are_answered(connection, databa
     (first, *others) = sendings(connection, "SELECT 7", "SELECT pg_advisory_lock(7)", "SELECT 1 / 0")
     databases.execute("SELECT pg_advisory_lock(7)")
     tasks, ended = Tasks(), []
+    send_ahead(connection, first)
     tasks.start(
-        together(connection, *others, ahead=Ahead(first, lambda result: told.append(result.get_value(0, 0)))),
+        together(connection, *others, ahead=lambda result: told.append(result.get_value(0, 0))),
         lambda *outcome: ended.append(outcome),
     )
     tasks.go_on_until(lambda: bool(told))
@@ -111,7 +112,8 @@ def test_an_error_of_what_is_ahead_is_raised_when_all_have_been_answered(connect
     """Nobody is told anything, and the connection can be used afterwards."""
     told = []
     (first, second) = sendings(connection, "SELECT 1 / 0", "SELECT 7")
+    send_ahead(connection, first)
     with pytest.raises(psycopg.errors.DivisionByZero):
-        Tasks().run(together(connection, second, ahead=Ahead(first, told.append)))
+        Tasks().run(together(connection, second, ahead=told.append))
     (answer,) = Tasks().run(statement(connection, "SELECT 8"))
     assert (answer.get_value(0, 0), told) == (b"8", [])

@@ -17,9 +17,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.pq.abc import PGresult
 
 from session_fix import connecting
-from session_fix.isolation.tasks import Ahead, Prepared, Task, together
+from session_fix.isolation.tasks import Prepared, Task, together
 
 # Of a session that nothing a test set for the database or the role has any effect on.
 OPTIONS = (
@@ -244,12 +245,12 @@ def look(
     since: int,
     marks: str,
     deletion: Prepared | None,
-    ahead: Ahead | None,
+    ahead: Callable[[PGresult], None] | None,
 ) -> Task[tuple[Any, Glance, list[int]]]:
     """Return what ``first`` finds, ``AROUND`` or ``ALONE``, a glance after that, and how much is deleted after both.
 
-    All is sent at once, with what is ``ahead`` of it. Raises ``DivisionByZero``, and deletes nothing, where not
-    ``number`` are connected (None for any) or the marks are others ("" for any).
+    All is sent at once; ``ahead`` is told what was sent before it. Raises ``DivisionByZero``, and deletes nothing,
+    where not ``number`` are connected (None for any) or the marks are others ("" for any).
     """
     sendings: list[Callable[[], None]] = [
         partial(first.send, *(() if number is None else (number,))),

@@ -230,8 +230,6 @@ class PrivateDatabases:
         return lent.on_server
 
     def _left_in(self, lent: Lent) -> Task[list[str]]:
-        if lent.washing and not (yield from lent.washing):
-            lent.session = None
         if lent.database.tainted:
             return [lent.database.tainted]
         if (settled := self._settled(lent.database.name)) is False:
@@ -245,14 +243,13 @@ class PrivateDatabases:
                 lent.recycler = self._recycler(control, lent.database.template)
         except psycopg.Error as error:
             return [_unsure(error)]
-        ours = frozenset({lent.session.backend_pid} if lent.session else ())
         # The data API's sessions stay, and what they counted may be on its way.
         thorough = settled is not None
 
         def told(marks: Any) -> None:
             lent.marks = marks
 
-        return (yield from lent.recycler.renew(ours, thorough=thorough, told=told))
+        return (yield from lent.recycler.renew(_washed(lent), thorough=thorough, told=told))
 
     def _let_go_of(self, lent: Lent) -> Task[None]:
         """End a database that is ready when the run ends; ours go with their server."""
@@ -290,6 +287,13 @@ class PrivateDatabases:
             session.finish()
         if lent.recycler:
             lent.recycler.close()
+
+
+def _washed(lent: Lent) -> Task[frozenset[int]]:
+    """Return the server process of the session that is handed on, once it is washed; none if it cannot be."""
+    if lent.washing and not (yield from lent.washing):
+        lent.session = None
+    return frozenset({lent.session.backend_pid} if lent.session else ())
 
 
 def _unsure(error: psycopg.Error) -> str:

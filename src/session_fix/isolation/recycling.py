@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.pq.abc import PGresult
 
 from session_fix.databases import Database
 from session_fix.isolation import facts, traces
 from session_fix.isolation.server_state import MARKS
-from session_fix.isolation.tasks import Ahead, Prepared, Task, Until
+from session_fix.isolation.tasks import Prepared, Task, Until, send_ahead
 from session_fix.servers import VERSION_15
 
 LEAVING_S = 0.2  # a server process needs some milliseconds to end after its client has gone
@@ -105,20 +106,23 @@ class Recycler:
         """Close our own connection."""
         self._control.close()
 
-    def renew(self, ours: frozenset[int], *, thorough: bool, told: Callable[[Any], None]) -> Task[list[str]]:
+    def renew(self, washing: Task[frozenset[int]], *, thorough: bool, told: Callable[[Any], None]) -> Task[list[str]]:
         """Return why the database cannot be handed on; if there is nothing, its rows are the state's again.
 
-        ``ours`` are the server processes of connections that are handed on with it, already washed. The catalogs are
-        dated when something may have changed them, or when ``thorough``. ``told`` is called first of all, with the
-        marks of the server that were asked for in the same message; not where the database is dropped without asking.
+        ``washing`` returns the server processes of connections that are handed on with it, once they are washed. The
+        catalogs are dated when something may have changed them, or when ``thorough``. ``told`` is called first of all,
+        with the marks of the server, which are asked for meanwhile; not where the database is dropped without asking.
         """
         if self._original.why_not:
             return [self._original.why_not]
         self._renewals += 1
         if self._renewals > RENEWALS_AT_MOST:
             return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
+        ours: frozenset[int] = frozenset()
         try:
-            left, seen, deleted = yield from self._after_all_left(ours, told)
+            send_ahead(self._control.pgconn, self._server.send)
+            ours = yield from washing
+            left, seen, deleted = yield from self._after_all_left(ours, lambda found: told(self._server.value(found)))
             if left := left or (yield from self._traces(seen, thorough=thorough)):
                 return left
             return (yield from self._reset(seen, deleted))
@@ -136,7 +140,7 @@ class Recycler:
         return traces.of_facts(self._original.facts, after, self._original.layout)
 
     def _after_all_left(
-        self, ours: frozenset[int], told: Callable[[Any], None]
+        self, ours: frozenset[int], ahead: Callable[[PGresult], None] | None
     ) -> Task[tuple[list[str], facts.Glance, Deleted]]:
         """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked.
 
@@ -147,7 +151,6 @@ class Recycler:
         deadline = time.monotonic() + LEAVING_S
         alone = not self._rest()  # the data API stays
         likely = self._likely if alone and self._counts and self._marks else ()
-        ahead: Ahead | None = Ahead(self._server.send, lambda result: told(self._server.value(result)))
         while True:
             asked_at = time.monotonic()
             asked, number = (self._alone, len(ours) + 1) if alone else (self._around, None)
@@ -160,7 +163,7 @@ class Recycler:
                 alone, likely = False, ()
                 continue
             finally:
-                ahead = None  # another answer would come too late
+                ahead = None  # it has been told
             left = [] if alone else self._still_here(ours, about)
             if not left or asked_at > deadline:
                 return left, seen, dict(zip(likely, deleted, strict=True))
@@ -195,7 +198,9 @@ class Recycler:
             raise psycopg.DataError(f"{deleted} rows deleted, of {written}")
         if refilled:
             self._since = facts.next_transaction(self._control.execute)
-        self._likely = tuple(written) or self._likely
+        if written:
+            self._likely = tuple(written)
+            self._deletion(self._likely)  # planned now: nothing can be while answers are under way
         return []
 
     def _deletion(self, tables: tuple[str, ...]) -> Prepared:

@@ -64,25 +64,26 @@ def statement(connection: PGconn, text: str) -> Task[list[PGresult]]:
     return (yield from answers(connection))
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """A statement that is sent with others, and answered before them: ``told`` is called with what it found."""
-
-    send: Callable[[], None]
-    told: Callable[[PGresult], None]
-
-
-def together(connection: PGconn, *sendings: Callable[[], None], ahead: Ahead | None = None) -> Task[list[PGresult]]:
-    """Send statements at once, and return the result of each but of the one ``ahead``.
-
-    They are one transaction, but for what commits at once and the one ahead, in which each sees what was committed
-    before it began where the session's isolation is read committed. Raises ``psycopg.Error`` for the first that is an
-    error, once all are answered; what comes after it in its transaction is not run.
-    """
+def send_ahead(connection: PGconn, send: Callable[[], None]) -> None:
+    """Send a statement whose answer is read with those of ``together``, whenever that comes."""
     connection.enter_pipeline_mode()
-    if ahead:
-        ahead.send()
-        connection.pipeline_sync()
+    send()
+    connection.pipeline_sync()
+    connection.flush()
+
+
+def together(
+    connection: PGconn, *sendings: Callable[[], None], ahead: Callable[[PGresult], None] | None = None
+) -> Task[list[PGresult]]:
+    """Send statements at once, and return the result of each.
+
+    They are one transaction, but for what commits at once, in which each sees what was committed before it began where
+    the session's isolation is read committed. Raises ``psycopg.Error`` for the first that is an error, once all are
+    answered; what comes after it in its transaction is not run. ``ahead`` is called first with what the statement
+    found that was sent with ``send_ahead``, None where none was.
+    """
+    if not ahead:
+        connection.enter_pipeline_mode()
     for send in sendings:
         send()
     connection.pipeline_sync()
@@ -90,7 +91,7 @@ def together(connection: PGconn, *sendings: Callable[[], None], ahead: Ahead | N
         yield Until(at=time.monotonic() + POLL_S)
     before = (yield from _transaction(connection)) if ahead else []
     if ahead and before[0].status == ExecStatus.TUPLES_OK:
-        ahead.told(before[0])
+        ahead(before[0])
     found = yield from _transaction(connection)
     connection.exit_pipeline_mode()
     return _succeeded([*before, *found])[len(before) :]
