@@ -105,6 +105,40 @@ def test_skipping(database, skipping):
 def test_last(database):
     database.rows("COMMENT ON DATABASE template0 IS 'mine'")
 """
+LEAVES_LATE = """
+import pytest
+
+LATE = []
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown():
+    try:
+        return (yield)
+    finally:
+        while LATE:
+            LATE.pop()()
+"""
+LEFT_LATE = """
+import psycopg
+import pytest
+from conftest import LATE
+
+def in_a_hook(dsn, statement):
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(statement)
+
+@pytest.mark.parametrize("number", range(5))
+def test_rows(database, number):
+    assert database.rows("SELECT count(*) FROM ai_sessions") == [(0,)]
+    LATE.append(lambda: in_a_hook(database.dsn, "INSERT INTO ai_sessions (id) VALUES (gen_random_uuid())"))
+
+def test_server(database):
+    LATE.append(lambda: in_a_hook(database.dsn, "COMMENT ON DATABASE template1 IS 'mine'"))
+
+@pytest.mark.parametrize("number", range(5))
+def test_nothing(database, number):
+    pass
+"""
 STARTS_NOTHING = """
 import pytest
 from session_fix import stack
@@ -334,6 +368,14 @@ def test_who_changes_the_server_is_told_so_and_nobody_else_sees_it(run):
         assert f"the database {which} changed. Undo it in that test" in whose
     assert "its own" in second
     assert "the tablespace pg_default changed" in third
+
+
+def test_what_a_hook_of_the_project_leaves_is_its_tests(run, tmp_path):
+    """A conftest may dispose of things once pytest has torn the test down."""
+    (tmp_path / "conftest.py").write_text(LEAVES_LATE)
+    done = run(LEFT_LATE)
+    assert "11 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "ERROR at teardown of test_server " in done.stdout
 
 
 def test_a_server_that_cannot_be_had_is_asked_for_once(run):

@@ -95,16 +95,6 @@ def expected(request: pytest.FixtureRequest, variant: str) -> Any:
     return marker.kwargs.get(variant, marker.kwargs["otherwise"])
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """Ask what a test left, as soon as all its fixtures have ended: also those that were there before ``database``."""
-    try:
-        return (yield)
-    finally:
-        if stack := item.config.stash.get(STACK, None):
-            stack.give_back()
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

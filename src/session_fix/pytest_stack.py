@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import TracebackType
 
@@ -47,7 +47,23 @@ def started(session: pytest.Session) -> Stack:
         config.stash[FAILURE] = (error, error.__traceback__)
         raise
     config.stash[STACK] = running
+    config.pluginmanager.register(EndOfTest(running), "session-fix-end-of-test")
     return running
+
+
+class EndOfTest:
+    """Registered later than anything a project has, and so around all that its own hooks do at the end of a test."""
+
+    def __init__(self, running: Stack) -> None:
+        self._stack = running
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None]:
+        """Ask what the test left when all of it has ended: fixtures older than ``database``, and others' hooks."""
+        try:
+            return (yield)
+        finally:
+            self._stack.give_back()
 
 
 def said(config: pytest.Config) -> AbstractContextManager[None]:

@@ -67,9 +67,9 @@ def test_the_server_is_asked_once_while_somebody_leaves(private, monkeypatch):
     """By the time of another answer, another test could be blamed for it."""
     asked, together = [], facts.together
 
-    def spy(*arguments, ahead):
-        asked.append(ahead is not None)
-        return (yield from together(*arguments, ahead=ahead))
+    def spy(*arguments, told):
+        asked.append(told is not None)
+        return (yield from together(*arguments, told=told))
 
     with private.lend("recycle"):
         pass

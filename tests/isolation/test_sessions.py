@@ -88,6 +88,15 @@ def test_washing_waits_for_no_transaction(private, databases, eventually):
         assert washed == [(True, None)]
 
 
+def test_what_waits_for_a_lock_of_the_session_goes_on_as_soon_as_it_is_given_back(private, eventually):
+    """A request may wait for it that the data API has to finish before anything else is done."""
+    with private.lend("recycle", settle=False) as database:
+        database.connection.execute("SELECT pg_advisory_lock(1)")
+    with psycopg.connect(**database.params, autocommit=True) as other:
+        eventually(lambda: other.execute("SELECT pg_try_advisory_lock(1)").fetchall() == [(True,)])
+    private.settle()
+
+
 def test_a_temporary_table_ends_the_database(private):
     """Its schema stays in the catalog when the table has gone."""
     for _ in range(2):

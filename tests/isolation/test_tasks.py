@@ -98,7 +98,7 @@ def test_what_is_ahead_is_told_before_the_others_are_answered(connection, databa
     tasks, ended = Tasks(), []
     send_ahead(connection, first)
     tasks.start(
-        together(connection, *others, ahead=lambda result: told.append(result.get_value(0, 0))),
+        together(connection, *others, told=lambda result: told.append(result.get_value(0, 0))),
         lambda *outcome: ended.append(outcome),
     )
     tasks.go_on_until(lambda: bool(told))
@@ -114,6 +114,6 @@ def test_an_error_of_what_is_ahead_is_raised_when_all_have_been_answered(connect
     (first, second) = sendings(connection, "SELECT 1 / 0", "SELECT 7")
     send_ahead(connection, first)
     with pytest.raises(psycopg.errors.DivisionByZero):
-        Tasks().run(together(connection, second, ahead=told.append))
+        Tasks().run(together(connection, second, told=told.append))
     (answer,) = Tasks().run(statement(connection, "SELECT 8"))
     assert (answer.get_value(0, 0), told) == (b"8", [])

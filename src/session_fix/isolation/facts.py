@@ -245,12 +245,13 @@ def look(
     since: int,
     marks: str,
     deletion: Prepared | None,
-    ahead: Callable[[PGresult], None] | None,
+    told: Callable[[PGresult], None] | None,
 ) -> Task[tuple[Any, Glance, list[int]]]:
     """Return what ``first`` finds, ``AROUND`` or ``ALONE``, a glance after that, and how much is deleted after both.
 
-    All is sent at once; ``ahead`` is told what was sent before it. Raises ``DivisionByZero``, and deletes nothing,
-    where not ``number`` are connected (None for any) or the marks are others ("" for any).
+    All is sent at once; ``told`` is called with what was found by the statement sent ahead, None where none was.
+    Raises ``DivisionByZero``, and deletes nothing, where not ``number`` are connected (None for any) or the marks are
+    others ("" for any).
     """
     sendings: list[Callable[[], None]] = [
         partial(first.send, *(() if number is None else (number,))),
@@ -258,7 +259,7 @@ def look(
     ]
     if deletion:
         sendings.append(partial(deletion.send, since))
-    about, contents, *deleted = yield from together(first.connection, *sendings, ahead=ahead)
+    about, contents, *deleted = yield from together(first.connection, *sendings, told=told)
     return first.value(about), _glance(then.value(contents)), deletion.value(*deleted) if deletion else []
 
 

@@ -110,8 +110,8 @@ class Recycler:
         """Return why the database cannot be handed on; if there is nothing, its rows are the state's again.
 
         ``washing`` returns the server processes of connections that are handed on with it, once they are washed. The
-        catalogs are dated when something may have changed them, or when ``thorough``. ``told`` is called first of all,
-        with the marks of the server, which are asked for meanwhile; not where the database is dropped without asking.
+        catalogs are dated when something may have changed them, or when ``thorough``. ``told`` is called with the marks
+        of the server, which are asked for meanwhile, before anything else is known; never where they cannot be had.
         """
         if self._original.why_not:
             return [self._original.why_not]
@@ -120,7 +120,7 @@ class Recycler:
             return [f"the dead rows of {RENEWALS_AT_MOST:,} tests"]
         ours: frozenset[int] = frozenset()
         try:
-            send_ahead(self._control.pgconn, self._server.send)
+            send_ahead(self._control.pgconn, self._server.send)  # washing commits nothing that they show
             ours = yield from washing
             left, seen, deleted = yield from self._after_all_left(ours, lambda found: told(self._server.value(found)))
             if left := left or (yield from self._traces(seen, thorough=thorough)):
@@ -140,13 +140,13 @@ class Recycler:
         return traces.of_facts(self._original.facts, after, self._original.layout)
 
     def _after_all_left(
-        self, ours: frozenset[int], ahead: Callable[[PGresult], None] | None
+        self, ours: frozenset[int], told: Callable[[PGresult], None] | None
     ) -> Task[tuple[list[str], facts.Glance, Deleted]]:
         """Wait a moment for everybody to leave; return who does not, and a glance taken after that was asked.
 
         What was written to the tables that are likely to be dirty is deleted after the glance, in the same message, if
         only ours are connected and the catalogs unchanged: else a trigger of the test's might act on that. If anything
-        that is found speaks against handing on, the database is dropped anyway.
+        that is found speaks against handing on, the database is dropped anyway. ``told``: see ``facts.look``.
         """
         deadline = time.monotonic() + LEAVING_S
         alone = not self._rest()  # the data API stays
@@ -157,13 +157,13 @@ class Recycler:
             deletion, marks = (self._deletion(likely), self._marks or "") if likely else (None, "")
             try:
                 about, seen, deleted = yield from facts.look(
-                    asked, number, self._glance, self._since, marks, deletion, ahead
+                    asked, number, self._glance, self._since, marks, deletion, told
                 )
             except psycopg.errors.DivisionByZero:
                 alone, likely = False, ()
                 continue
             finally:
-                ahead = None  # it has been told
+                told = None  # that answer has been read
             left = [] if alone else self._still_here(ours, about)
             if not left or asked_at > deadline:
                 return left, seen, dict(zip(likely, deleted, strict=True))
@@ -200,7 +200,7 @@ class Recycler:
             self._since = facts.next_transaction(self._control.execute)
         if written:
             self._likely = tuple(written)
-            self._deletion(self._likely)  # planned now: nothing can be while answers are under way
+            self._deletion(self._likely)  # planned before it is wanted: it cannot be after ``send_ahead``
         return []
 
     def _deletion(self, tables: tuple[str, ...]) -> Prepared:

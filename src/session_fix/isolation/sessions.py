@@ -90,7 +90,7 @@ def _is_as_new(session: PGconn, discard: str) -> Task[bool]:
     if session.pipeline_status != PipelineStatus.OFF or session.transaction_status in ENDED:
         return False
     if session.transaction_status != TransactionStatus.IDLE:
-        yield from statement(session, "ROLLBACK")
+        discard = f"ROLLBACK; {discard}"
     counters = f", {FLUSH}" if session.server_version >= VERSION_15 else ""
     *_, found = yield from statement(session, f"{discard}; SELECT {HAS_NONE}{counters}")
     while session.notifies():  # arrived before, and not for the next test

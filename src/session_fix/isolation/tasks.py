@@ -65,7 +65,7 @@ def statement(connection: PGconn, text: str) -> Task[list[PGresult]]:
 
 
 def send_ahead(connection: PGconn, send: Callable[[], None]) -> None:
-    """Send a statement whose answer is read with those of ``together``, whenever that comes."""
+    """Send a statement whose answer is read with those of ``together``; until then the connection takes no other."""
     connection.enter_pipeline_mode()
     send()
     connection.pipeline_sync()
@@ -73,25 +73,25 @@ def send_ahead(connection: PGconn, send: Callable[[], None]) -> None:
 
 
 def together(
-    connection: PGconn, *sendings: Callable[[], None], ahead: Callable[[PGresult], None] | None = None
+    connection: PGconn, *sendings: Callable[[], None], told: Callable[[PGresult], None] | None = None
 ) -> Task[list[PGresult]]:
     """Send statements at once, and return the result of each.
 
     They are one transaction, but for what commits at once, in which each sees what was committed before it began where
     the session's isolation is read committed. Raises ``psycopg.Error`` for the first that is an error, once all are
-    answered; what comes after it in its transaction is not run. ``ahead`` is called first with what the statement
-    found that was sent with ``send_ahead``, None where none was.
+    answered; what comes after it in its transaction is not run. ``told`` is called first, with what the statement
+    found that was sent with ``send_ahead``; None where none was.
     """
-    if not ahead:
+    if not told:
         connection.enter_pipeline_mode()
     for send in sendings:
         send()
     connection.pipeline_sync()
     while connection.flush():
         yield Until(at=time.monotonic() + POLL_S)
-    before = (yield from _transaction(connection)) if ahead else []
-    if ahead and before[0].status == ExecStatus.TUPLES_OK:
-        ahead(before[0])
+    before = (yield from _transaction(connection)) if told else []
+    if told and before[0].status == ExecStatus.TUPLES_OK:
+        told(before[0])
     found = yield from _transaction(connection)
     connection.exit_pipeline_mode()
     return _succeeded([*before, *found])[len(before) :]
