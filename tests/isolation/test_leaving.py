@@ -1,12 +1,15 @@
 """Who leaves while the database is looked at: what they wrote last is seen all the same."""
 
 import contextlib
+import select
 import threading
+import time
 
 import psycopg
 import pytest
 
-from session_fix.isolation import facts
+from session_fix.isolation import facts, recycling
+from session_fix.isolation.tasks import begun
 
 ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'session-fix' AND wait_event = 'PgSleep'"
 OPEN = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'leaver'"
@@ -83,6 +86,27 @@ def test_the_server_is_asked_once_while_somebody_leaves(private, monkeypatch):
     leaver.close()
     with private.lend("recycle"):
         assert asked[:4] == [True, False, False, False]
+
+
+def test_who_has_left_since_is_not_found_there_by_an_old_answer(private, monkeypatch):
+    """Nothing goes on while a test runs; what was asked before a long one says nothing of the time after it."""
+    asked, look = [], facts.look
+
+    def spy(*arguments):
+        asked.append(arguments)
+        task = begun(look(*arguments))
+        if len(asked) == 2:  # the first only finds that somebody is there
+            select.select([arguments[0].connection.socket], [], [], 0.5)
+            leaver.close()
+            time.sleep(recycling.LEAVING_S)
+        return task
+
+    monkeypatch.setattr(recycling, "LEAVING_S", 1.0)
+    monkeypatch.setattr(facts, "look", spy)
+    with private.lend("recycle") as database:
+        leaver = psycopg.connect(**database.params)
+    with private.lend("recycle"):
+        assert list(private.ended) == ["recycled"]
 
 
 @contextlib.contextmanager
