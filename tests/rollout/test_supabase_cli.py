@@ -79,7 +79,8 @@ def supabase_cli(installed, major, tmp_path):
     if not programs:
         pytest.skip(f"the Supabase CLI {major} is not locked for this platform")
     (tmp_path / "home").mkdir()
-    env = {"PATH": os.defpath, "HOME": str(tmp_path / "home")} | QUIETLY
+    # The third leaves a library in the temporary folder, the same each time.
+    env = {"PATH": os.defpath, "HOME": str(tmp_path / "home"), "TMPDIR": str(installed)} | QUIETLY
 
     def run(*words, on):
         where = ["--db-url", url(on.params)] if major == "2" else [f"--remote={url(on.params)}"]
