@@ -3,7 +3,7 @@
 import contextlib
 import select
 import threading
-import time
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -90,7 +90,7 @@ def test_the_server_is_asked_once_while_somebody_leaves(private, monkeypatch):
 
 def test_who_has_left_since_is_not_found_there_by_an_old_answer(private, monkeypatch):
     """Nothing goes on while a test runs; what was asked before a long one says nothing of the time after it."""
-    asked, look = [], facts.look
+    asked, clock, look = [], SimpleNamespace(now=0.0, monotonic=lambda: clock.now), facts.look
 
     def spy(*arguments):
         asked.append(arguments)
@@ -98,10 +98,10 @@ def test_who_has_left_since_is_not_found_there_by_an_old_answer(private, monkeyp
         if len(asked) == 2:  # the first only finds that somebody is there
             select.select([arguments[0].connection.socket], [], [], 0.5)
             leaver.close()
-            time.sleep(recycling.LEAVING_S)
+            clock.now += 2 * recycling.LEAVING_S
         return task
 
-    monkeypatch.setattr(recycling, "LEAVING_S", 1.0)
+    monkeypatch.setattr(recycling, "time", clock)
     monkeypatch.setattr(facts, "look", spy)
     with private.lend("recycle") as database:
         leaver = psycopg.connect(**database.params)
